@@ -1,0 +1,65 @@
+// Package filesync brings a folder tree from one machine to another: it scans the source, says by a
+// manifest what the tree is, and builds the same tree beside the previous one out of that one's
+// unchanged files and of what is sent.
+//
+// It knows no transport. Send and Receive speak over any io.ReadWriter; docs/wire-sync.md is the
+// specification of what they say. The folder is called sync; import it always as
+//
+//	filesync "godeploy/sync"
+package filesync
+
+// ChunkedFrom is the size in bytes from which a file is known and sent by chunks.
+const ChunkedFrom = 256 << 10
+
+// Limits of a tree; a larger one is refused by both ends.
+const (
+	MaxEntries   = 2_000_000
+	MaxChunks    = 4_000_000 // of all files together: about 128 GiB in large files
+	MaxPath      = 32 << 10  // bytes of a path
+	MaxComponent = 255       // bytes of one name
+	MaxLink      = 4095      // bytes of a link's text
+	MaxText      = 256 << 20 // bytes of all paths and link texts together
+)
+
+// Stats counts what one transfer did. Both ends of a transfer agree on all but Sent and Received.
+type Stats struct {
+	Files     int   // files of the tree
+	Linked    int   // files taken over from the parent without a copy
+	Written   int   // files written: sent, put together from old chunks, or copied on the host
+	Sent      int64 // bytes this end wrote to the stream
+	Received  int64 // bytes this end read from the stream
+	Bytes     int64 // size of all files of the tree
+	Unchanged bool  // the tree equals the parent's: no content was needed
+}
+
+// ScanOptions says what Scan takes. The zero value takes everything but .git and .godeploy, refuses
+// links that leave the tree and special files, and crosses into other file systems.
+type ScanOptions struct {
+	Rules         *Rules // nil: only .git and .godeploy are left out
+	Symlinks      string // links that leave the tree: "inside" or "" refuses, "any" keeps, "skip" leaves out
+	Special       string // devices, FIFOs, sockets: "error" or "" refuses, "skip" leaves out
+	OneFileSystem bool   // what is mounted below the source stays an empty folder
+	Workers       int    // folders and files read at once; 0: twice the processors, 16 at most
+}
+
+// SendOptions are the sender's. The zero value is fit for use.
+type SendOptions struct {
+	Compress string // "auto", "zstd" or "" compresses; "off" does not
+	// Progress is told the content bytes sent and to be sent, often, from one goroutine.
+	Progress func(done, total int64)
+	// Parent gives the manifest with this root if the caller still has it, else nil. With it only
+	// what differs is told. It must be safe for concurrent use.
+	Parent func(root Hash) *Manifest
+}
+
+// ReceiveOptions say what Receive builds and from what.
+type ReceiveOptions struct {
+	FS            FS       // rooted at the app's path
+	ID            string   // becomes releases/ID, built in releases/.ID.partial
+	Parent        string   // id of the release whose unchanged files are used, or ""
+	Links         string   // how unchanged files enter: "auto" or "" links and copies where it must, "hard", "copy"
+	Carry         []string // paths copied from the parent that the tree itself does not have
+	UID, GID      int      // owner and group of all that is made; -1 leaves them
+	SkipUnchanged bool     // make nothing when the tree equals the parent's
+	Workers       int      // files worked on at once; 0: 8
+}
