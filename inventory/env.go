@@ -1,0 +1,92 @@
+package inventory
+
+import "godeploy/internal/fault"
+
+// Env is one environment with the overlays applied and the hosts resolved. It is read-only and safe
+// for concurrent use.
+type Env struct {
+	Name    string `toml:"-"`
+	Branch  string `toml:"branch" rule:"line" doc:"only this branch may be released; --any-branch overrides"`
+	Confirm bool   `toml:"confirm" doc:"ask before anything is changed; --yes answers"`
+	Hosts   []Host `toml:"-"` // in the order of the file
+	Config
+}
+
+// Host is one host with everything it takes from its roles and from [ssh] filled in.
+type Host struct {
+	Name    string
+	Address string // lower case; IPv6 without brackets
+	Roles   []string
+	Weight  int // 1-65535
+	Tags    []string
+	Port    int
+	User    string     // "" = the operator's own name
+	Jump    [][]string // alternatives, in the order to try; each a chain of host names, outermost first
+	Backup  bool
+	HostKey string // "SHA256:…" or ""
+	Pos     fault.Pos
+}
+
+// HasRole reports whether the host has the role.
+func (h Host) HasRole(role string) bool { return contains(h.Roles, role) }
+
+// hostEntry is a host as it stands in the file.
+type hostEntry struct {
+	Address string   `toml:"address" rule:"address" doc:"IP address or DNS name; empty = the host's name"`
+	Role    string   `toml:"role" rule:"word" doc:"its one role"`
+	Roles   []string `toml:"roles" rule:"word" doc:"its roles, instead of role"`
+	Weight  int      `toml:"weight" min:"1" max:"65535" default:"1" doc:"share of the traffic, as in nginx"`
+	Tags    []string `toml:"tags" rule:"word" doc:"free words for --limit tag:WORD"`
+	Port    int      `toml:"port" min:"1" max:"65535" doc:"port of sshd; default: the role's, else [ssh] port"`
+	User    string   `toml:"user" rule:"user" doc:"login user; default: the role's, else [ssh] user"`
+	Jump    []Chain  `toml:"jump" doc:"hosts to go through; default: the role's; [] = none"`
+	Backup  bool     `toml:"backup" doc:"gets traffic only when the others are down"`
+	HostKey string   `toml:"host_key" rule:"fingerprint" doc:"SHA256 fingerprint its host key must have"`
+
+	jumpSet bool
+	pos     fault.Pos
+}
+
+// Host finds a host by its exact name.
+func (e *Env) Host(name string) (Host, bool) {
+	for _, h := range e.Hosts {
+		if h.Name == name {
+			return h, true
+		}
+	}
+	return Host{}, false
+}
+
+// ReleaseHosts gives the hosts that a release goes to: those with one of [release] roles, in the
+// order of the file; with strategy canary the canary stands first.
+func (e *Env) ReleaseHosts() []Host {
+	var first, rest []Host
+	for _, h := range e.Hosts {
+		switch {
+		case !containsAny(h.Roles, e.Release.Roles):
+		case e.Release.Strategy == "canary" && h.Name == e.Release.Canary:
+			first = append(first, h)
+		default:
+			rest = append(rest, h)
+		}
+	}
+	return append(first, rest...)
+}
+
+func contains(list []string, want string) bool {
+	for _, s := range list {
+		if s == want {
+			return true
+		}
+	}
+	return false
+}
+
+func containsAny(list, want []string) bool {
+	for _, s := range want {
+		if contains(list, s) {
+			return true
+		}
+	}
+	return false
+}
