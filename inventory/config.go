@@ -183,7 +183,7 @@ type Nginx struct {
 // Location is one [[nginx.location]].
 type Location struct {
 	Path      string `toml:"path" rule:"urlpath" doc:"path of the location; needed"`
-	Alias     string `toml:"alias" rule:"abspath" doc:"folder it is served from"`
+	Alias     string `toml:"alias" rule:"alias" doc:"folder it is served from"`
 	Proxy     string `toml:"proxy" rule:"word" doc:"upstream it is passed to"`
 	Expires   string `toml:"expires" rule:"nginxtime" doc:"caching time, such as \"30d\""`
 	AccessLog bool   `toml:"access_log" default:"true" doc:"write the access log"`

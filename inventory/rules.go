@@ -14,6 +14,7 @@ import (
 const (
 	maxFile     = 16 << 20
 	maxHosts    = 100_000
+	maxEnvs     = 1000
 	maxChain    = 8
 	maxDepth    = 64 // nested values
 	maxKeyParts = 32 // parts of a dotted key
@@ -47,6 +48,8 @@ func ruleFor(name string) rule {
 		return CheckAppPath
 	case "abspath":
 		return checkAbsPath
+	case "alias":
+		return func(s string) error { return checkAbsPath(strings.TrimSuffix(s, "/")) }
 	case "relpath":
 		return checkRelPath
 	case "pidfile":
@@ -92,7 +95,7 @@ func rulePattern(name string) rule {
 	case "nginxtime":
 		return matching(`max|off|epoch|-?[0-9]{1,9}(ms|[smhdwMy])?`, `must be a time such as "30d", or max, off or epoch`)
 	case "urlpath":
-		return matching(`/[A-Za-z0-9/._~%!$&'()*+,=:@?-]{0,1023}`, "must be a path that starts with /")
+		return matching(`/[A-Za-z0-9/._~%!$&'()*+,=:@?-]{0,999}`, "must be a path that starts with /")
 	case "limit-name":
 		return matching(`[a-z]{2,16}`, "must be a limit such as nofile")
 	case "sysctl":
@@ -234,13 +237,23 @@ func checkPathText(s string) error {
 
 // checkHostName checks a host's name in the file, not its address.
 func checkHostName(s string) error {
-	if !hostNamePattern().MatchString(s) {
+	if len(s) > 253 || !wordOf(s, "._-") || strings.ContainsRune("._-", rune(s[0])) {
 		return badValue("must be a host name of at most 253 letters, digits and . _ -")
 	}
 	return nil
 }
 
-func hostNamePattern() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$`) }
+// wordOf reports whether s is not empty and has ASCII letters, digits and the marks only. It is a
+// loop and no expression because a file may have 100,000 hosts.
+func wordOf(s, marks string) bool {
+	for _, r := range s {
+		plain := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		if !plain && !strings.ContainsRune(marks, r) {
+			return false
+		}
+	}
+	return s != ""
+}
 
 func checkAddressText(s string) error {
 	_, err := normalAddress(s)
@@ -274,7 +287,7 @@ func normalIP(ip netip.Addr) (string, error) {
 	if ip.IsUnspecified() || ip.IsMulticast() {
 		return "", badValue("is not the address of a host")
 	}
-	if zone := ip.Zone(); zone != "" && !regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`).MatchString(zone) {
+	if zone := ip.Zone(); zone != "" && (len(zone) > 15 || !wordOf(zone, "._-")) {
 		return "", badValue("has an odd zone after the %%")
 	}
 	return ip.String(), nil
@@ -310,13 +323,12 @@ func normalName(s string) (string, error) {
 	if len(name) > 253 {
 		return "", badValue("is longer than 253 characters")
 	}
-	label := regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
 	labels := strings.Split(name, ".")
 	for _, l := range labels {
 		if len(l) > 63 {
 			return "", badValue("has a part longer than 63 characters")
 		}
-		if !label.MatchString(l) {
+		if !wordOf(l, "_-") || l[0] == '-' || l[len(l)-1] == '-' {
 			return "", badValue("is not an IP address or a host name")
 		}
 	}

@@ -16,7 +16,7 @@ const MaxSize = 64 << 10
 // Render gives text with its {{…}} filled in from data. The name is what messages call the field.
 // Errors are faults with code config-value. The result has no NUL and at most MaxSize bytes.
 func Render(name, text string, data Data) (string, error) {
-	t, err := parse(name, text)
+	t, err := parseText(name, text)
 	if err != nil {
 		return "", problem(name, err)
 	}
@@ -45,11 +45,11 @@ func Line(name, text string, data Data) (string, error) {
 // Check says what is wrong with a template without rendering it; every branch is looked at. The
 // error is a *Error.
 func Check(text string) error {
-	_, err := parse("", text)
+	_, err := parseText("", text)
 	return err
 }
 
-func parse(name, text string) (*template.Template, error) {
+func parseText(name, text string) (*template.Template, error) {
 	if len(text) > MaxSize {
 		return nil, &Error{Msg: fmt.Sprintf("is longer than %d bytes", MaxSize)}
 	}

@@ -1,0 +1,190 @@
+package inventory
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"godeploy/internal/fault"
+)
+
+// NotBuilt is a key that the user set and that belongs to a feature which does not exist yet.
+type NotBuilt struct {
+	Key      string
+	Pos      fault.Pos
+	Feature  string
+	Hint     string   // what to write meanwhile, "" when there is nothing to say
+	Commands []string // those that refuse to run with it; empty when the key only waits
+}
+
+// Fault says it as an error of code config-not-built, for a command that refuses.
+func (n NotBuilt) Fault() *fault.Error {
+	e := fault.New(fault.ConfigNotBuilt, "%s asks for %s, which is not built yet", n.Key, n.Feature).At(n.Pos)
+	if n.Hint != "" {
+		e.Hint("%s", n.Hint)
+	}
+	return e
+}
+
+// later is one feature to come and the key that asks for it.
+type later struct {
+	key      string // of Settings; "*" stands for one free part; a section's name for all its keys
+	values   string // the values that ask, by "|"; "" = any but the default; "set" = even the default
+	feature  string
+	hint     string
+	commands string
+}
+
+const (
+	everyHost  = "release rollback sync setup restart start stop status releases"
+	runsWaves  = "release rollback restart"
+	startsApp  = "release rollback restart start stop"
+	sendsFiles = "release sync"
+)
+
+// laters is the whole list. An entry goes away with the issue that builds its feature.
+func laters() []later {
+	return []later{
+		{"app.layout", "inplace", "the layout inplace", `set [app] layout = "releases"`, everyHost},
+		{"sync.gitignore", "", "excludes from .gitignore", "name them in [sync] exclude", sendsFiles},
+		{"sync.verify", "", "hashing every file again", "", sendsFiles},
+		{"sync.bandwidth", "", "a limit of the bandwidth", "", sendsFiles},
+		{"sync.links", "reflink", "reflinks", `set [sync] links = "auto"`, sendsFiles},
+		{"sync.max_delete", "", "a limit of deletions", "", ""},
+		{"process.server", "uwsgi", "uWSGI", `set [process] server = "custom"`, startsApp},
+		{"process.workers", "", "writing the systemd unit", "", "setup"},
+		{"process.class", "", "writing the systemd unit", "", "setup"},
+		{"process.threads", "", "writing the systemd unit", "", "setup"},
+		{"process.backlog", "", "writing the systemd unit", "", "setup"},
+		{"process.timeout", "", "writing the systemd unit", "", "setup"},
+		{"process.graceful", "usr2|reload|socket", "this kind of graceful restart", `set [process] graceful = "auto"`, runsWaves},
+		{"process.socket", "", "systemd socket activation", "", startsApp},
+		{"release.batch", "ramp", "ramps", `set [release] batch to one size`, runsWaves},
+		{"release.drain", "nginx|haproxy", "draining", `set [release] drain = "off"`, runsWaves},
+		{"release.drain_wait", "", "draining", "", ""},
+		{"release.stall_budget", "", "draining", "", ""},
+		{"release.on_failure", "continue", "going on after a failure", `set [release] on_failure = "stop"`, runsWaves},
+		{"release.max_failures", "", "a number of failures that may be", "", runsWaves},
+		{"release.migrations", "", "the guard of the database schema", "", "release rollback"},
+		{"release.gate", "", "the gate", "", "release"},
+		{"release.bake", "", "the gate", "", ""},
+		{"ssh.ssh_config", "set:true", "reading ~/.ssh/config", "", ""},
+		{"secrets.command", "", "secrets", "", "release rollback"},
+		{"setup.packages", "", "installing packages", "", "setup"},
+		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
+		{"nginx", "set", "nginx", "", "nginx"},
+		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
+		{"tune", "set", "tuning", "", "tune"},
+		{"role.*.tune", "set", "tuning", "", "tune"},
+		{"people", "set", "people", "", "keys"},
+		{"bench", "set", "the load generator", "", "bench"},
+	}
+}
+
+// NotBuilt gives the keys of an environment that ask for something not built yet, in the order of
+// docs/config.md, whether they are its own or stand at the top of the file. `check` lists them.
+func (f *File) NotBuilt(env string) []NotBuilt {
+	e, err := f.Env(env)
+	if err != nil {
+		return nil
+	}
+	defaults := defaultValues()
+	var found []NotBuilt
+	add := func(l later, key string, pos fault.Pos) {
+		n := NotBuilt{Key: key, Pos: pos, Feature: l.feature, Hint: l.hint, Commands: strings.Fields(l.commands)}
+		if !slices.ContainsFunc(found, func(o NotBuilt) bool { return o.Key == key }) {
+			found = append(found, n)
+		}
+	}
+	settings := f.Settings(e.Name)
+	for _, l := range laters() {
+		for _, s := range settings {
+			if key, asks := l.asks(s, defaults); asks {
+				add(l, key, f.sectionPos(e.Name, key, s.Pos))
+			}
+		}
+	}
+	if e.Nginx != nil && e.Release.Drain == "auto" {
+		drain := later{feature: `draining (drain = "auto" means nginx in a file with [nginx])`, hint: `set [release] drain = "off"`, commands: runsWaves}
+		pos := f.Origin(e.Name, "release.drain")
+		if pos.Line == 0 {
+			pos = f.Origin(e.Name, "nginx")
+		}
+		add(drain, "release.drain", pos)
+	}
+	return found
+}
+
+// NotBuiltFor gives those of NotBuilt that a command cannot do without. The command is its first
+// word: release, rollback, sync, restart, …
+func (f *File) NotBuiltFor(command, env string) []NotBuilt {
+	return slices.DeleteFunc(f.NotBuilt(env), func(n NotBuilt) bool { return !contains(n.Commands, command) })
+}
+
+// asks reports whether a setting, which somebody wrote, asks for the feature, and the key to name.
+func (l later) asks(s Setting, defaults map[string]string) (string, bool) {
+	if s.Pos.Line == 0 {
+		return "", false
+	}
+	key, value := s.Key, strings.Trim(s.Value, `"`)
+	switch {
+	case l.values == "set":
+		return sectionOf(key, l.key)
+	case generic(key) != l.key:
+		return "", false
+	case l.values == "ramp":
+		return key, strings.HasPrefix(value, "[")
+	case l.values == "":
+		return key, s.Value != defaults[l.key]
+	}
+	wanted := strings.TrimPrefix(l.values, "set:")
+	return key, contains(strings.Split(wanted, "|"), value)
+}
+
+// sectionOf gives the part of a key that is the section, with "*" for one free name.
+func sectionOf(key, section string) (string, bool) {
+	have, want := splitKey(key), splitKey(section)
+	if len(have) < len(want) {
+		return "", false
+	}
+	for i, w := range want {
+		if w != "*" && w != have[i] {
+			return "", false
+		}
+	}
+	return dotted(have[:len(want)]), true
+}
+
+// sectionPos is the position of a key's section header when the key is a section's name.
+func (f *File) sectionPos(env, key string, pos fault.Pos) fault.Pos {
+	if own := f.Origin(env, key); own.Line > 0 {
+		return own
+	}
+	return pos
+}
+
+// generic puts "*" for the number of an element.
+func generic(key string) string {
+	open, shut := strings.IndexByte(key, '['), strings.IndexByte(key, ']')
+	if open < 0 || shut < open {
+		return key
+	}
+	return key[:open] + "[*]" + key[shut+1:]
+}
+
+// defaultValues gives every key's default as Settings would show it.
+func defaultValues() map[string]string {
+	e := newDefault(reflect.TypeFor[Env]()).Interface().(*Env)
+	nginx := newDefault(reflect.TypeFor[Nginx]()).Interface().(*Nginx)
+	nginx.Location = []Location{*newDefault(reflect.TypeFor[Location]()).Interface().(*Location)}
+	e.Nginx = nginx
+	values := map[string]string{}
+	flatten("", reflect.ValueOf(e).Elem(), func(key string, v reflect.Value) {
+		values[generic(key)] = display(v)
+	})
+	return values
+}
+
+// String says what a note is about, for lists.
+func (n NotBuilt) String() string { return fmt.Sprintf("%s: %s is not built yet", n.Key, n.Feature) }
