@@ -47,6 +47,11 @@ type LockReply struct {
 	Held *Holder `json:"held,omitempty"`
 }
 
+// UnlockRequest lets go of the lock of one app. It is no error when it was not held.
+type UnlockRequest struct {
+	Site Site `json:"site"`
+}
+
 // Mark is what is known of a release.
 type Mark string
 
@@ -220,4 +225,7 @@ type ErrorReply struct {
 	Code string `json:"code"` // a fault code
 	Msg  string `json:"msg"`
 	Hint string `json:"hint,omitempty"`
+	// Facts are lines of evidence, Next commands to type; at most 16 each.
+	Facts []string `json:"facts,omitempty"`
+	Next  []string `json:"next,omitempty"`
 }
