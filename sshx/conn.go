@@ -1,0 +1,226 @@
+package sshx
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"godeploy/internal/fault"
+)
+
+// Conn is one logged-in connection to a host. It carries up to six sessions at once; more wait for
+// their turn. All methods may be called from any goroutine. The caller closes it.
+type Conn struct {
+	client   *ssh.Client
+	raw      net.Conn
+	target   Target
+	hop      *Conn
+	sessions *turnstile
+	done     chan struct{} // closed when the connection has ended
+	work     sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool  // by Close
+	why    error // what ended it otherwise
+}
+
+// newConn watches over a logged-in client.
+func newConn(client *ssh.Client, raw net.Conn, t Target, hop *Conn, keepAlive time.Duration) *Conn {
+	c := &Conn{client: client, raw: raw, target: t, hop: hop,
+		sessions: newTurnstile(maxSessions), done: make(chan struct{})}
+	c.work.Go(func() {
+		defer close(c.done)
+		c.note(client.Wait())
+		_ = raw.Close() // the peer's end came first
+	})
+	c.work.Go(func() { c.keepAlive(keepAlive) })
+	return c
+}
+
+// Name is the target's name.
+func (c *Conn) Name() string { return c.target.Name }
+
+// Via says how the host was reached, for messages: "203.0.113.11", "10.0.1.11 via ngx1".
+func (c *Conn) Via() string {
+	if c.hop == nil {
+		return c.target.Address
+	}
+	return c.target.Address + " via " + viaOf(c.hop)
+}
+
+// viaOf names the jump hosts up to the hop, outermost first: "gate,ngx1"; "" without one.
+func viaOf(hop *Conn) string {
+	if hop == nil {
+		return ""
+	}
+	if outer := viaOf(hop.hop); outer != "" {
+		return outer + "," + hop.target.Name
+	}
+	return hop.target.Name
+}
+
+// Done is closed when the connection has ended, for whatever reason; Err then says which.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection ended: a *fault.Error with code ssh-lost, or nil after Close and while
+// it lives.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.why == nil {
+		return nil
+	}
+	return c.lost(c.why)
+}
+
+// lost makes the fault for a connection that broke.
+func (c *Conn) lost(err error) *fault.Error {
+	return fault.New(fault.SSHLost, "%s: the connection was lost", c.target.place(viaOf(c.hop))).On(c.target.Name).Wrap(err)
+}
+
+// Close ends the connection and every session, tunnel and transfer on it, at once and without
+// asking the peer. A command on the host that does not watch its stdin goes on there. Closing twice
+// is fine; the error is always nil.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	_ = c.raw.Close() // there is nobody left who could act on it
+	c.work.Wait()
+	return nil
+}
+
+// note keeps the first reason.
+func (c *Conn) note(why error) {
+	if why == nil {
+		why = errors.New("closed by the host")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == nil {
+		c.why = why
+	}
+}
+
+// fail ends a connection of which nothing is to be expected any more.
+func (c *Conn) fail(why error) {
+	c.note(why)
+	_ = c.raw.Close() // the only thing that wakes everybody who waits on it
+}
+
+// errSilent is the reason when a keepalive got no answer.
+var errSilent = errors.New("the host stopped answering")
+
+// keepAlive asks the host for a sign of life. x/crypto never does, and a host that froze while its
+// kernel still takes bytes would block a session for ever.
+func (c *Conn) keepAlive(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
+			if !c.ping(every) {
+				c.fail(errSilent)
+				return
+			}
+		}
+	}
+}
+
+// ping asks once. Any answer will do; OpenSSH's is a refusal.
+func (c *Conn) ping(limit time.Duration) bool {
+	answer := make(chan error, 1)
+	go func() { // ends with the answer, or with the connection
+		_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+		answer <- err
+	}()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-answer:
+		return true // an error means that the connection has ended, and for its own reason
+	case <-c.done:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
+// DialContext connects from the host to an address as the host sees it, for example to ask a
+// service on its loopback: network is "tcp", "tcp4", "tcp6", or "unix" with a socket's path. The
+// connection heeds deadlines; ctx bounds the connecting only. It ends with the Conn at the latest.
+func (c *Conn) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := c.dialRaw(ctx, network, addr)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	return conn, nil
+}
+
+// dialRaw leaves the error as it is.
+func (c *Conn) dialRaw(ctx context.Context, network, addr string) (net.Conn, error) {
+	channel, err := within(ctx, c, func() (net.Conn, error) { return c.client.Dial(network, addr) },
+		func(late net.Conn) { _ = late.Close() })
+	if err != nil {
+		return nil, err
+	}
+	return detach(channel), nil
+}
+
+// within waits for a request that the host may leave unanswered. When ctx ends first the request
+// stays behind, until the answer or the end of the connection; drop gets rid of a late result.
+func within[T any](ctx context.Context, c *Conn, request func() (T, error), drop func(T)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answered := make(chan answer)
+	gone := make(chan struct{})
+	defer close(gone)
+	go func() {
+		value, err := request()
+		select {
+		case answered <- answer{value, err}:
+		case <-gone:
+			if err == nil {
+				drop(value)
+			}
+		}
+	}()
+	var none T
+	select {
+	case a := <-answered:
+		if a.err != nil && c.ended() {
+			return none, c.endError()
+		}
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	case <-c.done:
+		return none, c.endError()
+	}
+}
+
+// ended reports whether the connection is over.
+func (c *Conn) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// endError says why an operation found the connection over.
+func (c *Conn) endError() error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return c.lost(net.ErrClosed)
+}

@@ -1,0 +1,141 @@
+package sshx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/crypto/ssh"
+
+	"godeploy/internal/fault"
+)
+
+// at is "FILE:LINE".
+func (k KnownKey) at() string { return k.File + ":" + strconv.Itoa(k.Line) }
+
+// trust adds the command that accepts the target's key, when its environment is known.
+func trust(e *fault.Error, t Target) *fault.Error {
+	if env := t.env(); env != "" {
+		return e.Try("godeploy keys trust %s -l %s", env, t.Name)
+	}
+	return e
+}
+
+func unknownFault(t Target, via string, key HostKey) error {
+	e := fault.New(fault.SSHHostKeyUnknown, "%s shows a host key that is not known", t.place(via)).On(t.Name).
+		Fact("got:  %s %s", key.Type(), key.Fingerprint()).
+		Hint("compare the fingerprint with one from the host itself before you accept it")
+	return trust(e, t)
+}
+
+func changedFault(t Target, via, had string, key HostKey) error {
+	e := fault.New(fault.SSHHostKeyChanged, "%s shows another host key than before", t.place(via)).On(t.Name).
+		Fact("had:  %s", had).Fact("got:  %s %s", key.Type(), key.Fingerprint()).
+		Hint("reinstalled server, or somebody in between; ask before you accept")
+	if t.HostKey != "" {
+		return e.Hint("reinstalled server, or somebody in between; the fingerprint is pinned by host_key")
+	}
+	return trust(e, t)
+}
+
+func revokedFault(t Target, via string, line KnownKey) error {
+	return fault.New(fault.SSHHostKeyChanged, "%s shows a host key that was revoked", t.place(via)).On(t.Name).
+		Fact("got:  %s %s", line.Type(), line.Fingerprint()).Fact("revoked in %s", line.at()).
+		Hint("the key is known to be in wrong hands; the host needs a new one")
+}
+
+func timeoutFault(t Target, via, what string) *fault.Error {
+	return fault.New(fault.SSHTimeout, "%s %s", t.place(via), what).On(t.Name)
+}
+
+// unreachableFault says why no connection came about, before a word of SSH was spoken.
+func (p *Pool) unreachableFault(t Target, hop *Conn, err error) error {
+	via := viaOf(hop)
+	var dns *net.DNSError
+	var refusal *ssh.OpenChannelError
+	switch {
+	case errors.As(err, &refusal) && refusal.Reason == ssh.Prohibited:
+		return fault.New(fault.SSHJump, "jump host %s does not let connections through to %s", via, t.addr()).
+			On(t.Name).Hint("sshd on the jump host needs AllowTcpForwarding and a PermitOpen that covers it").Wrap(err)
+	case errors.As(err, &refusal):
+		return fault.New(fault.SSHRefused, "%s cannot be reached from its jump host", t.place(via)).On(t.Name).
+			Fact("%s says: %s", via, clip(refusal.Message, 200)).Wrap(err)
+	case isTimeout(err):
+		return timeoutFault(t, via, fmt.Sprintf("does not answer within %s", p.o.Timeout)).Wrap(err)
+	case errors.As(err, &dns):
+		return fault.New(fault.SSHRefused, "%s has no address: no such host name", t.place(via)).On(t.Name).Wrap(err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fault.New(fault.SSHRefused, "%s refuses connections on port %d", t.place(via), t.port()).On(t.Name).
+			Hint("is sshd running there, on this port?").Wrap(err)
+	}
+	return fault.New(fault.SSHRefused, "%s cannot be reached", t.place(via)).On(t.Name).Wrap(err)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		(errors.As(err, &timeout) && timeout.Timeout())
+}
+
+// isHangup reports whether the peer just closed the connection.
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+// handshakeFault names the failure of a connection that was made.
+func (a *attempt) handshakeFault(err error) error {
+	t, via := a.target, viaOf(a.hop)
+	var mismatch *ssh.AlgorithmNegotiationError
+	switch {
+	case a.firstNo != nil:
+		return a.firstNo // a later try only says that the host has no other key
+	case isTimeout(err) && !a.verified:
+		return timeoutFault(t, via, fmt.Sprintf("accepts connections but says nothing for %s", a.pool.o.Timeout)).
+			Hint("sshd is overloaded or hangs, or something else listens on port %d", t.port()).Wrap(err)
+	case isTimeout(err):
+		return timeoutFault(t, via, fmt.Sprintf("does not finish the login within %s", a.pool.o.Timeout)).Wrap(err)
+	case errors.As(err, &mismatch):
+		return fault.New(fault.SSHRefused, "%s speaks only outdated algorithms", t.place(via)).On(t.Name).
+			Fact("no common %s", mismatch.What).Fact("it offers: %s", clip(strings.Join(mismatch.RequestedAlgorithms, " "), 200)).Wrap(err)
+	case a.verified && !isHangup(err):
+		return a.authFault(err)
+	case a.verified:
+		return a.authFault(errors.New("the connection was closed during the login"))
+	case isHangup(err):
+		return fault.New(fault.SSHRefused, "%s closes connections before the login", t.place(via)).On(t.Name).
+			Hint("sshd's MaxStartups or PerSourcePenalties may be at work, or a firewall").Wrap(err)
+	}
+	return fault.New(fault.SSHRefused, "%s does not speak SSH as expected", t.place(via)).On(t.Name).Wrap(err)
+}
+
+// authFault says which keys the host did not take.
+func (a *attempt) authFault(err error) error {
+	t := a.target
+	e := fault.New(fault.SSHAuth, "%s refuses the login of user %q", t.place(viaOf(a.hop)), t.User).On(t.Name)
+	for i, tried := range a.tried {
+		if i == 3 && len(a.tried) > 4 {
+			e.Fact("and %d keys more", len(a.tried)-i)
+			break
+		}
+		e.Fact("tried %s", tried)
+	}
+	if len(a.tried) == 0 {
+		e.Fact("no key to try: %s", strings.Join(append(a.notes, "neither an agent nor a key file has one"), "; "))
+	} else if len(a.notes) > 0 {
+		e.Fact("%s", strings.Join(a.notes, "; "))
+	}
+	if text := err.Error(); !strings.Contains(text, "unable to authenticate") {
+		e.Fact("%s", clip(strings.TrimPrefix(text, "ssh: handshake failed: "), 200))
+	}
+	if env := t.env(); env != "" {
+		e.Try("godeploy keys push %s -l %s", env, t.Name)
+	}
+	return e.Hint("the public key has to stand in ~%s/.ssh/authorized_keys on the host", t.User)
+}

@@ -1,0 +1,72 @@
+package sshx
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+
+	"godeploy/internal/fault"
+)
+
+// session is one SSH session and its place among those of the connection.
+type session struct {
+	*ssh.Session
+	conn   *Conn
+	once   sync.Once
+	closed atomic.Bool   // by us, before the command ended
+	ended  chan struct{} // closed when the host has ended it; err is set before
+	err    error
+}
+
+// open waits for a place and opens a session. A server that refuses one while others are open has a
+// smaller MaxSessions than usual: then the place of one of those is waited for.
+func (c *Conn) open(ctx context.Context) (*session, error) {
+	for {
+		in, err := c.sessions.enter(ctx, c.done)
+		if err != nil {
+			return nil, err
+		}
+		if !in {
+			return nil, c.endError()
+		}
+		opened, err := within(ctx, c, c.client.NewSession, func(late *ssh.Session) { _ = late.Close() })
+		if err == nil {
+			return &session{Session: opened, conn: c, ended: make(chan struct{})}, nil
+		}
+		var refusal *ssh.OpenChannelError
+		if !errors.As(err, &refusal) {
+			c.sessions.leave()
+			return nil, err
+		}
+		if !c.sessions.shrink() {
+			return nil, fault.New(fault.SSHRefused, "%s does not open a session", c.target.place(viaOf(c.hop))).
+				On(c.target.Name).Hint("sshd's MaxSessions may be 0, or the account has no shell").Wrap(err)
+		}
+	}
+}
+
+// leave gives the place back, once.
+func (s *session) leave() { s.once.Do(s.conn.sessions.leave) }
+
+// launch sends the request that starts the session's work (a command, a subsystem). When it fails
+// the session is over.
+func (s *session) launch(ctx context.Context, request func() error) error {
+	_, err := within(ctx, s.conn, func() (struct{}, error) { return struct{}{}, request() }, func(struct{}) {})
+	if err != nil {
+		_ = s.Close() // the error before it says more
+		s.leave()
+	}
+	return err
+}
+
+// watch waits for the end of a launched session.
+func (s *session) watch() {
+	go func() { // ends with the session, or with the connection
+		s.err = s.exit(s.Session.Wait())
+		s.leave()
+		close(s.ended)
+	}()
+}
