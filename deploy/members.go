@@ -1,0 +1,79 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// member is one host in the course of a run. Only the goroutine that works on the host at the moment
+// changes it; phases are separated by waiting for all.
+type member struct {
+	Host
+	name     string
+	state    wire.State
+	outcome  Outcome
+	previous string // current before the run
+	now      string // current as far as is known
+	failed   bool
+	touched  bool // current may have moved
+	began    time.Time
+	took     time.Duration
+}
+
+func newMembers(hosts []Host) []*member {
+	members := make([]*member, len(hosts))
+	for i, h := range hosts {
+		members[i] = &member{Host: h, name: h.Inventory().Name, outcome: Unchanged}
+	}
+	return members
+}
+
+// each does one thing on every member, at most parallel at a time, and waits for all: one host's
+// failure never hides another's. The errors are joined in the order of the members.
+func each(ctx context.Context, members []*member, parallel int, do func(context.Context, *member) error) error {
+	errs := make([]error, len(members))
+	var group errgroup.Group
+	group.SetLimit(max(parallel, 1))
+	for i, m := range members {
+		group.Go(func() error {
+			if errs[i] = context.Cause(ctx); errs[i] == nil {
+				errs[i] = onHost(m.name, do(ctx, m))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // always nil
+	return errors.Join(errs...)
+}
+
+// onHost makes sure that every fault in err says which host it is about.
+func onHost(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, f := range fault.All(err) {
+		if len(f.Hosts) == 0 {
+			f.On(name)
+		}
+	}
+	return err
+}
+
+func names(members []*member) []string {
+	list := make([]string, len(members))
+	for i, m := range members {
+		list[i] = m.name
+	}
+	return list
+}

@@ -1,0 +1,90 @@
+package overssh
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+)
+
+// Binary is one helper that can be pushed to hosts of one kind.
+type Binary struct {
+	OS   string // as GOOS: linux
+	Arch string // as GOARCH: amd64, arm64
+	Hash string // hex SHA-256 of Content
+	load func() ([]byte, error)
+}
+
+// Content gives the executable. It is read or unpacked anew on each call.
+func (b Binary) Content() ([]byte, error) { return b.load() }
+
+// Binaries are the helpers this build of godeploy has. Safe for concurrent use.
+type Binaries struct {
+	list func() ([]Binary, error)
+}
+
+// Helpers gives the embedded helpers of a release build; a development build has none and pushes
+// itself, as `godeploy helper`, where system and architecture are its own.
+func Helpers() *Binaries {
+	if blobs := embedded(); len(blobs) > 0 {
+		return &Binaries{sync.OnceValues(func() ([]Binary, error) { return unpackAll(blobs) })}
+	}
+	return &Binaries{sync.OnceValues(self)}
+}
+
+// All lists the helpers.
+func (b *Binaries) All() ([]Binary, error) { return b.list() }
+
+// For picks the helper for a host that answered uname -s and uname -m. ok is false when there is none.
+func (b *Binaries) For(kernel, machine string) (Binary, bool) {
+	list, err := b.list()
+	if err != nil {
+		return Binary{}, false
+	}
+	for _, one := range list {
+		if one.OS == goos(kernel) && one.Arch == goarch(machine) {
+			return one, true
+		}
+	}
+	return Binary{}, false
+}
+
+func self() ([]Binary, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the running godeploy: %w", err)
+	}
+	load := func() ([]byte, error) { return os.ReadFile(path) }
+	content, err := load()
+	if err != nil {
+		return nil, fmt.Errorf("read the running godeploy: %w", err)
+	}
+	return []Binary{{OS: runtime.GOOS, Arch: runtime.GOARCH, Hash: hashOf(content), load: load}}, nil
+}
+
+func hashOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+func goos(kernel string) string {
+	switch kernel {
+	case "Linux":
+		return "linux"
+	case "Darwin":
+		return "darwin"
+	}
+	return ""
+}
+
+func goarch(machine string) string {
+	switch machine {
+	case "x86_64", "amd64":
+		return "amd64"
+	case "aarch64", "arm64":
+		return "arm64"
+	}
+	return ""
+}

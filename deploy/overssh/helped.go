@@ -1,0 +1,105 @@
+package overssh
+
+import (
+	"context"
+	"io"
+	"net"
+
+	"godeploy/internal/wire"
+	"godeploy/inventory"
+	"godeploy/sshx"
+	filesync "godeploy/sync"
+)
+
+// helped is a host with the helper running. It implements deploy.Host.
+type helped struct {
+	site   wire.Site
+	host   inventory.Host
+	conn   *sshx.Conn
+	client *wire.Client
+	facts  wire.HelloReply
+}
+
+func (h *helped) Inventory() inventory.Host { return h.host }
+
+func (h *helped) Facts() wire.HelloReply { return h.facts }
+
+func (h *helped) State(ctx context.Context, sharedFiles []string) (wire.State, error) {
+	var state wire.State
+	err := h.client.Call(ctx, wire.KindState, &wire.StateRequest{Site: h.site, SharedFiles: sharedFiles}, &state)
+	return state, err
+}
+
+func (h *helped) Lock(ctx context.Context, holder wire.Holder) (*wire.Holder, error) {
+	var reply wire.LockReply
+	err := h.client.Call(ctx, wire.KindLock, &wire.LockRequest{Site: h.site, Holder: holder}, &reply)
+	return reply.Held, err
+}
+
+func (h *helped) Prepare(ctx context.Context, sharedDirs []string) error {
+	return h.client.Call(ctx, wire.KindPrepare, &wire.PrepareRequest{Site: h.site, SharedDirs: sharedDirs}, nil)
+}
+
+func (h *helped) Stage(ctx context.Context, req wire.StageRequest, src *filesync.Source, o filesync.SendOptions) (wire.StageReply, filesync.Stats, error) {
+	var reply wire.StageReply
+	var stats filesync.Stats
+	err := h.client.Stream(ctx, wire.KindStage, &req, func(rw io.ReadWriter) (err error) {
+		stats, err = filesync.Send(ctx, src, rw, o)
+		return err
+	}, &reply)
+	return reply, stats, err
+}
+
+func (h *helped) Switch(ctx context.Context, id, expect string) (string, error) {
+	var reply wire.SwitchReply
+	err := h.client.Call(ctx, wire.KindSwitch, &wire.SwitchRequest{Site: h.site, ID: id, Expect: expect}, &reply)
+	return reply.Previous, err
+}
+
+func (h *helped) Mark(ctx context.Context, id string, mark wire.Mark, previous string) error {
+	return h.client.Call(ctx, wire.KindMark, &wire.MarkRequest{Site: h.site, ID: id, Mark: mark, Previous: previous}, nil)
+}
+
+func (h *helped) Remove(ctx context.Context, ids []string) ([]string, error) {
+	var reply wire.RemoveReply
+	err := h.client.Call(ctx, wire.KindRemove, &wire.RemoveRequest{Site: h.site, IDs: ids}, &reply)
+	return reply.Kept, err
+}
+
+func (h *helped) Exec(ctx context.Context, req wire.ExecRequest, output func(stream string, p []byte)) (wire.ExecReply, error) {
+	return h.client.Exec(ctx, req, func(stream byte, p []byte) {
+		name := "stdout"
+		if stream == 2 {
+			name = "stderr"
+		}
+		output(name, p)
+	})
+}
+
+func (h *helped) Procs(ctx context.Context, pid int) ([]wire.Proc, error) {
+	var reply wire.ProcsReply
+	err := h.client.Call(ctx, wire.KindProcs, &wire.ProcsRequest{PID: pid}, &reply)
+	return reply.Procs, err
+}
+
+func (h *helped) Signal(ctx context.Context, req wire.SignalRequest) error {
+	return h.client.Call(ctx, wire.KindSignal, &req, nil)
+}
+
+func (h *helped) File(ctx context.Context, req wire.FileRequest) (wire.FileReply, error) {
+	var reply wire.FileReply
+	err := h.client.Call(ctx, wire.KindFile, &req, &reply)
+	return reply, err
+}
+
+func (h *helped) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return h.conn.DialContext(ctx, network, address)
+}
+
+func (h *helped) Close() error {
+	err := h.client.Close()
+	if cerr := h.conn.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+package deploy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// Prunable picks what may go so that at most keep releases stay beside a newer one: never previous,
+// and never the last healthy one. Failed releases go first, so that they push no good one out.
+// releases are sorted by sequence number.
+func Prunable(releases []wire.Release, keep int, previous string) []string {
+	var gone []string
+	healthy := 0
+	left := len(releases)
+	for _, one := range releases {
+		if one.Mark == wire.MarkHealthy {
+			healthy++
+		}
+	}
+	drop := func(good bool) {
+		for _, one := range releases {
+			isGood := one.Mark == wire.MarkHealthy
+			if left <= keep || isGood != good || one.ID == previous || (good && healthy <= 1) {
+				continue
+			}
+			gone, left = append(gone, one.ID), left-1
+			if good {
+				healthy--
+			}
+		}
+	}
+	drop(false)
+	drop(true)
+	return gone
+}
+
+// Target picks the release that a rollback goes to: one that is named, one ~N steps back, or the
+// healthy one before what most hosts have now. Every host must have it. states are per host, in file
+// order; each is sorted by sequence number.
+func Target(names []string, states []wire.State, ask string) (wire.Release, error) {
+	if ValidID(ask) {
+		return named(names, states, ask)
+	}
+	steps, err := distance(ask)
+	if err != nil {
+		return wire.Release{}, err
+	}
+	now := latestCurrent(states)
+	candidates := common(states, now)
+	if len(candidates) < steps {
+		return wire.Release{}, fault.New(fault.RollbackNone, "there is no healthy release %s before %s on every host", backWord(steps), orNone(now.ID)).
+			Hint("a release can be gone back to while every host still has it; [app] keep says how many stay").
+			Try("godeploy releases")
+	}
+	return candidates[len(candidates)-steps], nil
+}
+
+func named(names []string, states []wire.State, id string) (wire.Release, error) {
+	var lacking []string
+	var found wire.Release
+	for i, s := range states {
+		one, ok := find(s, id)
+		if !ok {
+			lacking = append(lacking, names[i])
+			continue
+		}
+		found = one
+	}
+	if len(lacking) > 0 {
+		return found, fault.New(fault.ReleaseUnknown, "release %s is not on %s", id, strings.Join(lacking, ", ")).
+			On(lacking...).Try("godeploy releases")
+	}
+	return found, nil
+}
+
+// distance reads "", "~1", "~2", …
+func distance(ask string) (int, error) {
+	if ask == "" {
+		return 1, nil
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(ask, "~"))
+	if !strings.HasPrefix(ask, "~") || err != nil || n < 1 || n > 1000 {
+		return 0, fault.New(fault.Usage, "%q is neither a release id nor a distance such as ~1", ask).
+			Try("godeploy releases")
+	}
+	return n, nil
+}
+
+// latestCurrent is the newest of the releases that hosts have as current.
+func latestCurrent(states []wire.State) wire.Release {
+	var latest wire.Release
+	for _, s := range states {
+		if one, ok := find(s, s.Current); ok && one.Seq > latest.Seq {
+			latest = one
+		}
+	}
+	return latest
+}
+
+// common gives the releases older than now that are on every host and healthy on each, oldest first.
+func common(states []wire.State, now wire.Release) []wire.Release {
+	if len(states) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(states[0].Releases), func(one wire.Release) bool {
+		if one.Seq >= now.Seq {
+			return true
+		}
+		for _, s := range states {
+			if has, ok := find(s, one.ID); !ok || has.Mark != wire.MarkHealthy {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func backWord(steps int) string {
+	if steps == 1 {
+		return "to go back to"
+	}
+	return strconv.Itoa(steps) + " steps back"
+}

@@ -1,0 +1,84 @@
+package process
+
+import (
+	"context"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"godeploy/deploy"
+	"godeploy/hooks"
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+)
+
+// Check implements deploy.Service: the new code must import before any host switches to it, since
+// workers that boot on broken code take the master with them. Where there is no way to check, that
+// is told and the release goes on.
+func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
+	dir := s.env.App.Path + "/releases/" + id
+	text, environ, err := s.checkText(ctx, h, id, dir)
+	if err != nil {
+		return err
+	}
+	if text == "" {
+		s.report.Report(event.Event{Type: event.Warn, Host: h.Inventory().Name, Phase: "build",
+			Msg: "check: not checked; set [process] check to prove that new code imports before it is switched to"})
+		return nil
+	}
+	told := deploy.ToldOf(s.env, h.Inventory(), id, "build").Environ()
+	for _, pair := range environ {
+		if key, value, ok := strings.Cut(pair, "="); ok {
+			told[key] = value
+		}
+	}
+	hook := hooks.Hook{Name: "check", Run: text, User: deploy.OwnerUser(s.env), Timeout: s.env.Hooks.Timeout}
+	place := hooks.Place{Host: h.Inventory().Name, Phase: "build", Dir: dir, Env: told}
+	err = hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: s.env.SSH.Sudo}, s.report)
+	if f := fault.All(err); len(f) == 1 && f[0].Code == fault.HookFailed {
+		f[0].Code, f[0].Msg = fault.CheckFailed, "the new code does not import on "+h.Inventory().Name
+		return f[0]
+	}
+	return err
+}
+
+// checkText is the command that proves the import, and the environment it needs.
+func (s *Service) checkText(ctx context.Context, h deploy.Host, id, dir string) (string, []string, error) {
+	p := s.env.Process
+	if p.Check != "" {
+		text, err := s.env.Render("process.check", p.Check, h.Inventory(), id)
+		return text, nil, err
+	}
+	if p.Server != "gunicorn" || p.Manager == "command" {
+		return "", nil, nil
+	}
+	f, err := s.manager.find(ctx, h)
+	if err != nil {
+		return "", nil, err
+	}
+	if p.Command != "" {
+		line, err := s.env.Render("process.command", p.Command, h.Inventory(), id)
+		return "exec " + line + overrides(dir), f.Environ, err
+	}
+	return derived(f.Command, dir), f.Environ, nil
+}
+
+// overrides makes a gunicorn command line look at the staged release: of two --chdir the last one
+// counts, and with only the literal one to current the check would read the OLD code.
+func overrides(dir string) string {
+	return " --check-config --chdir " + shellescape.Quote(dir)
+}
+
+// derived builds the check from a unit's ExecStart. A command that is no gunicorn, or that needs
+// expansion by systemd, cannot be run here; "" says so.
+func derived(command []string, dir string) string {
+	if len(command) == 0 || !strings.Contains(command[0]+strings.Join(command[:min(2, len(command))], " "), "gunicorn") {
+		return ""
+	}
+	for _, word := range command {
+		if strings.ContainsAny(word, "$%") {
+			return ""
+		}
+	}
+	return "exec " + shellescape.QuoteCommand(command) + overrides(dir)
+}

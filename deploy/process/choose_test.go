@@ -1,0 +1,92 @@
+package process
+
+import (
+	"strings"
+	"testing"
+
+	"godeploy/inventory"
+)
+
+func TestChooseHowToRestart(t *testing.T) {
+	t.Parallel()
+	const current = "/opt/swiper/current"
+	gunicorn := inventory.Process{Server: "gunicorn", Graceful: "auto"}
+	for _, tt := range []struct {
+		name     string
+		process  inventory.Process
+		command  string
+		graceful bool
+		want     string
+	}{
+		{"follows current", gunicorn, "/usr/bin/gunicorn --chdir /opt/swiper/current app.wsgi", true, viaHUP},
+		{"joined by =", gunicorn, "/usr/bin/gunicorn --chdir=/opt/swiper/current/ app.wsgi", true, viaHUP},
+		{"quoted", gunicorn, `gunicorn --chdir "/opt/swiper/current" app.wsgi`, true, viaHUP},
+		{"a release's own folder", gunicorn, "gunicorn --chdir /opt/swiper/releases/x app.wsgi", true, viaRestart},
+		{"WorkingDirectory only", gunicorn, "gunicorn app.wsgi", true, viaRestart},
+		{"preload keeps old code", gunicorn, "gunicorn --preload --chdir /opt/swiper/current app.wsgi", true, viaRestart},
+		{"a full restart was asked for", gunicorn, "gunicorn --chdir /opt/swiper/current app.wsgi", false, viaRestart},
+		{"unknown command", gunicorn, "", true, viaRestart},
+		{"custom server", inventory.Process{Server: "custom", Graceful: "auto"}, "server --chdir /opt/swiper/current", true, viaRestart},
+		{"custom server that is said to reload", inventory.Process{Server: "custom", Graceful: "HUP"}, "server", true, viaHUP},
+		{"said to restart", inventory.Process{Server: "gunicorn", Graceful: "restart"}, "gunicorn --chdir /opt/swiper/current", true, viaRestart},
+		{"from the file's own command", inventory.Process{Server: "gunicorn", Graceful: "auto", Command: ".venv/bin/gunicorn --chdir {{.App.Current}} app.wsgi"}, "", true, viaHUP},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := choose(tt.process, found{Command: strings.Fields(tt.command)}, current, tt.graceful)
+			if got.How != tt.want || got.Why == "" {
+				t.Errorf("got %q because %q, want %q", got.How, got.Why, tt.want)
+			}
+		})
+	}
+}
+
+func TestSystemctlShowIsRead(t *testing.T) {
+	t.Parallel()
+	const text = `LoadState=loaded
+ActiveState=active
+MainPID=4711
+ExecStart={ path=/usr/bin/gunicorn ; argv[]=/usr/bin/gunicorn --chdir /opt/swiper/current -c conf.py swiper.wsgi ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
+Environment=A=1 B=two
+EnvironmentFiles=/opt/swiper/shared/.env (ignore_errors=no)
+EnvironmentFiles=/etc/default/swiper (ignore_errors=yes)
+`
+	props := properties(text)
+	if props["MainPID"] != "4711" || props["LoadState"] != "loaded" {
+		t.Errorf("got %v", props)
+	}
+	if n := strings.Count(props["EnvironmentFiles"], "\n"); n != 1 {
+		t.Errorf("got %q, want both files", props["EnvironmentFiles"])
+	}
+	got := strings.Join(execStart(props["ExecStart"]), " ")
+	if want := "/usr/bin/gunicorn --chdir /opt/swiper/current -c conf.py swiper.wsgi"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if execStart("") != nil {
+		t.Error("an empty ExecStart has no words")
+	}
+}
+
+func TestEnvironFile(t *testing.T) {
+	t.Parallel()
+	const text = "# comment\n; another\n\nA=1\nB = \"two words\" \n'C'\nD='x=y'\r\nE=\n"
+	got := strings.Join(environFile(text), "|")
+	if want := "A=1|B=two words|D=x=y|E="; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDerivedCheckLooksAtTheStagedRelease(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ command, want string }{
+		{"/usr/bin/gunicorn --chdir /opt/s/current s.wsgi", "exec /usr/bin/gunicorn --chdir /opt/s/current s.wsgi --check-config --chdir /opt/s/releases/x"},
+		{"/usr/bin/python3 /usr/bin/gunicorn s.wsgi", "exec /usr/bin/python3 /usr/bin/gunicorn s.wsgi --check-config --chdir /opt/s/releases/x"},
+		{"/usr/bin/gunicorn --bind ${ADDR} s.wsgi", ""},
+		{"/usr/bin/node server.js", ""},
+		{"", ""},
+	} {
+		if got := derived(strings.Fields(tt.command), "/opt/s/releases/x"); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.command, got, tt.want)
+		}
+	}
+}

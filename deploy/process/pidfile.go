@@ -1,0 +1,133 @@
+package process
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"godeploy/deploy"
+	"godeploy/hooks"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// pidfile drives a server that is started by hand and writes its pid to a file.
+type pidfile struct{ *Service }
+
+func (m pidfile) path() string {
+	if strings.HasPrefix(m.env.Process.Pidfile, "/") {
+		return m.env.Process.Pidfile
+	}
+	return m.env.App.Path + "/current/" + m.env.Process.Pidfile
+}
+
+func (m pidfile) ready(_ context.Context, h deploy.Host) error {
+	if m.env.Process.Command == "" && len(m.env.Hooks.Start) == 0 {
+		return fault.New(fault.ConfigValue, "manager = \"pidfile\" does not know how to start the service").
+			On(h.Inventory().Name).Hint("set [process] command, or write a start hook")
+	}
+	return nil
+}
+
+// find reads the pid file and believes it only when the process it names works inside the app's
+// folder: a number left over from before a reboot may be anybody's by now.
+func (m pidfile) find(ctx context.Context, h deploy.Host) (found, error) {
+	down := found{State: "inactive", Command: strings.Fields(m.env.Process.Command)}
+	reply, err := h.File(ctx, wire.FileRequest{Path: m.path()})
+	if err != nil || !reply.Exists {
+		return down, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(reply.Content)))
+	if err != nil || pid < 2 {
+		return down, nil
+	}
+	procs, err := h.Procs(ctx, pid)
+	if err != nil || len(procs) == 0 || !m.ours(ctx, h, procs[0]) {
+		return down, err
+	}
+	down.PID, down.State = pid, "active"
+	return down, nil
+}
+
+func (m pidfile) ours(ctx context.Context, h deploy.Host, p wire.Proc) bool {
+	root, err := output(ctx, h, "readlink", "-f", "--", m.env.App.Path)
+	return err == nil && strings.HasPrefix(m.cwd(ctx, h, p), strings.TrimSpace(root)+"/")
+}
+
+// start runs the command line in current, detached, with its output in .godeploy/service.log.
+func (m pidfile) start(ctx context.Context, h deploy.Host) error {
+	line, err := m.env.Render("process.command", m.env.Process.Command, h.Inventory(), "")
+	if err != nil {
+		return err
+	}
+	text := m.startText(line)
+	hook := hooks.Hook{Name: "start", Run: text, User: deploy.OwnerUser(m.env), Timeout: commandTime, Keep: true}
+	told := deploy.ToldOf(m.env, h.Inventory(), "", "switch")
+	place := hooks.Place{Host: h.Inventory().Name, Phase: "switch", Dir: m.env.App.Path + "/current", Env: told.Environ()}
+	return hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: m.env.SSH.Sudo}, m.report)
+}
+
+// startText is the shell text that starts the command. The command itself is the user's own shell
+// text; what godeploy adds to it is quoted. gunicorn writes its pid file itself, and again when it is
+// upgraded; for anything else the shell writes it.
+func (m pidfile) startText(line string) string {
+	file, log := shellescape.Quote(m.path()), shellescape.Quote(m.env.App.Path+"/.godeploy/service.log")
+	if m.env.Process.Server == "gunicorn" {
+		return "exec nohup /bin/sh -c " + shellescape.Quote("exec "+line+" --pid "+file) + " >>" + log + " 2>&1 </dev/null &"
+	}
+	return "nohup /bin/sh -c " + shellescape.Quote("exec "+line) + " >>" + log + " 2>&1 </dev/null & echo $! > " + file
+}
+
+// stop asks the main process to end and waits; one that has not ended by then is killed.
+func (m pidfile) stop(ctx context.Context, h deploy.Host) error {
+	f, procs, err := m.look(ctx, h)
+	if err != nil || f.PID == 0 {
+		return err
+	}
+	if err := m.signal(ctx, h, procs[0], "TERM"); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(m.env.Process.StopTimeout)
+	for killed := false; ; {
+		now, err := h.Procs(ctx, f.PID)
+		if err != nil || len(now) == 0 || now[0].Start != procs[0].Start {
+			return err
+		}
+		if !killed && time.Now().After(deadline) {
+			killed = true
+			m.tell(h, "stop", "process %d did not end in %s and is killed", f.PID, m.env.Process.StopTimeout)
+			if err := m.signal(ctx, h, procs[0], "KILL"); err != nil {
+				return err
+			}
+		}
+		if err := wait(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (m pidfile) restart(ctx context.Context, h deploy.Host) error {
+	if err := m.stop(ctx, h); err != nil {
+		return err
+	}
+	return m.start(ctx, h)
+}
+
+func (m pidfile) signal(ctx context.Context, h deploy.Host, p wire.Proc, name string) error {
+	if uid := h.Facts().UID; uid == 0 || uid == p.UID || !m.env.SSH.Sudo {
+		return h.Signal(ctx, wire.SignalRequest{PID: p.PID, Start: p.Start, Signal: name})
+	}
+	_, err := output(ctx, h, "sudo", "-n", "kill", "-"+name, strconv.Itoa(p.PID))
+	return err
+}
+
+func (m pidfile) why(ctx context.Context, h deploy.Host) []string {
+	out, err := output(ctx, h, "tail", "-n", "4", "--", m.env.App.Path+"/.godeploy/service.log")
+	if err != nil {
+		return nil
+	}
+	return lastLines(out, 4)
+}

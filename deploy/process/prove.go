@@ -1,0 +1,199 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"godeploy/deploy"
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// pollEvery is the time between two looks at /proc.
+const pollEvery = 100 * time.Millisecond
+
+// hup tells a gunicorn master to load its code anew and proves that it did: the master is the same,
+// every old worker is gone, and every new one runs in the release.
+func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
+	master := before[0]
+	old := map[int]uint64{}
+	for _, p := range before[1:] {
+		old[p.PID] = p.Start
+	}
+	if err := s.manager.signal(ctx, h, master, "HUP"); err != nil {
+		return err
+	}
+	stale := fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)
+	return s.await(ctx, h, id, s.env.Process.StopTimeout+bootTime, stale, func(procs []wire.Proc) (bool, error) {
+		if len(procs) == 0 || procs[0].PID != master.PID || procs[0].Start != master.Start {
+			return false, fault.New(fault.RestartFailed, "the gunicorn master on %s ended on HUP", h.Inventory().Name).
+				Hint("new code that does not boot ends the master")
+		}
+		for _, p := range procs[1:] {
+			if start, was := old[p.PID]; was && start == p.Start {
+				return false, nil
+			}
+		}
+		return len(procs) > 1, nil
+	})
+}
+
+// proveNew waits until a service that was started or restarted serves the release by processes that
+// were not there before.
+func (s *Service) proveNew(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
+	return s.await(ctx, h, id, bootTime, "it did not come up", func(procs []wire.Proc) (bool, error) {
+		if len(procs) == 0 {
+			return false, nil
+		}
+		same := len(before) > 0 && procs[0].PID == before[0].PID && procs[0].Start == before[0].Start
+		return !same && s.complete(procs), nil
+	})
+}
+
+// proveServing waits until what runs, old or new, serves the release: after the user's own restart.
+func (s *Service) proveServing(ctx context.Context, h deploy.Host, id string) error {
+	return s.await(ctx, h, id, bootTime, "it does not serve the release", func(procs []wire.Proc) (bool, error) {
+		return len(procs) > 0 && s.complete(procs), nil
+	})
+}
+
+// complete reports whether a server has all the processes it needs to serve.
+func (s *Service) complete(procs []wire.Proc) bool {
+	return s.env.Process.Server == "custom" || len(procs) > 1
+}
+
+// await looks at the service until the processes are as wanted and run in the release. Where the
+// manager knows no process, the health check alone decides.
+func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit time.Duration, late string, wanted func([]wire.Proc) (bool, error)) error {
+	if _, ok := s.manager.(scripts); ok {
+		return nil
+	}
+	dir, err := s.realDir(ctx, h, id)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(limit)
+	last := late
+	for {
+		f, procs, err := s.look(ctx, h)
+		if err != nil {
+			return err
+		}
+		ok, err := wanted(procs)
+		if err != nil {
+			return s.explain(ctx, h, err)
+		}
+		if ok {
+			if last = s.elsewhere(ctx, h, procs, dir); last == "" {
+				s.proven(h, id, procs)
+				return nil
+			}
+		}
+		if f.State == "failed" || time.Now().After(deadline) {
+			return s.explain(ctx, h, s.unproven(h, id, f, last))
+		}
+		if err := wait(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) unproven(h deploy.Host, id string, f found, last string) error {
+	name := h.Inventory().Name
+	if f.PID == 0 {
+		return fault.New(fault.RestartFailed, "the service on %s does not run (%s)", name, f.State)
+	}
+	return fault.New(fault.ReleaseNotLive, "the service on %s does not serve %s", name, id).
+		Fact("%s", last).
+		Hint("start gunicorn with --chdir %s/current on its command line, without --preload", s.env.App.Path)
+}
+
+// Serves implements deploy.Service.
+func (s *Service) Serves(ctx context.Context, h deploy.Host, id string) error {
+	if _, ok := s.manager.(scripts); ok {
+		return nil
+	}
+	f, procs, err := s.look(ctx, h)
+	if err != nil {
+		return err
+	}
+	dir, err := s.realDir(ctx, h, id)
+	if err != nil {
+		return err
+	}
+	if f.PID == 0 || !s.complete(procs) {
+		return s.unproven(h, id, f, "no worker runs")
+	}
+	if last := s.elsewhere(ctx, h, procs, dir); last != "" {
+		return s.unproven(h, id, f, last)
+	}
+	return nil
+}
+
+// elsewhere says which serving process does not run in the release, "" when all do.
+func (s *Service) elsewhere(ctx context.Context, h deploy.Host, procs []wire.Proc, dir string) string {
+	serving := procs
+	if len(procs) > 1 {
+		serving = procs[1:] // a master's own folder does not tell what its workers loaded
+	}
+	for _, p := range serving {
+		cwd := s.cwd(ctx, h, p)
+		switch {
+		case cwd == "":
+			return fmt.Sprintf("the working folder of process %d cannot be seen; log in as its user, or set sudo = true", p.PID)
+		case cwd == dir || strings.HasPrefix(cwd, dir+"/"):
+		case s.env.Process.Server == "custom" && !strings.HasPrefix(cwd, parent(dir)+"/"):
+			// a server that does not run inside any release: /proc cannot tell, health must
+		default:
+			return fmt.Sprintf("process %d runs in %s", p.PID, cwd)
+		}
+	}
+	return ""
+}
+
+// cwd is a process's working folder; another user's can only be seen as root.
+func (s *Service) cwd(ctx context.Context, h deploy.Host, p wire.Proc) string {
+	if p.CWD != "" || h.Facts().UID == 0 || !s.env.SSH.Sudo {
+		return p.CWD
+	}
+	out, err := output(ctx, h, "sudo", "-n", "readlink", fmt.Sprintf("/proc/%d/cwd", p.PID))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(out)
+}
+
+// realDir is the release's folder without links in it, as /proc shows it.
+func (s *Service) realDir(ctx context.Context, h deploy.Host, id string) (string, error) {
+	out, err := output(ctx, h, "readlink", "-f", "--", s.env.App.Path+"/releases/"+id)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(out), nil
+}
+
+func (s *Service) proven(h deploy.Host, id string, procs []wire.Proc) {
+	s.report.Report(event.Event{Type: event.Proof, Host: h.Inventory().Name, Phase: "switch", Release: id,
+		Msg: fmt.Sprintf("proof: main process %d, %d workers, all in %s", procs[0].PID, len(procs)-1, id)})
+}
+
+func parent(dir string) string {
+	if i := strings.LastIndexByte(dir, '/'); i > 0 {
+		return dir[:i]
+	}
+	return dir
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

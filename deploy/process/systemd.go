@@ -1,0 +1,171 @@
+package process
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"godeploy/deploy"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// systemd drives a unit by systemctl.
+type systemd struct{ *Service }
+
+func (m systemd) unit() string {
+	if m.env.Process.Unit != "" {
+		return m.env.Process.Unit
+	}
+	return m.env.App.Name + ".service"
+}
+
+func (m systemd) ready(ctx context.Context, h deploy.Host) error {
+	props, err := m.show(ctx, h)
+	if err != nil {
+		return err
+	}
+	if props["LoadState"] != "loaded" {
+		return fault.New(fault.RemoteToolMissing, "unit %s is %s on %s", m.unit(), props["LoadState"], h.Inventory().Name).
+			Hint("install the unit once, as root; its ExecStart should have --chdir %s/current", m.env.App.Path).
+			Try("godeploy exec %s -l %s -- systemctl status %s", m.env.Name, h.Inventory().Name, m.unit())
+	}
+	argv, err := m.asRoot(h, "systemctl", "restart", m.unit())
+	if err != nil || h.Facts().UID == 0 {
+		return err
+	}
+	_, _, reply, err := command(ctx, h, append([]string{"sudo", "-n", "-l"}, argv[2:]...))
+	if err == nil && reply.Exit != 0 {
+		return m.needSudo(h, argv[2:])
+	}
+	return err
+}
+
+// show reads the unit's properties; systemctl prints one KEY=VALUE a line.
+func (m systemd) show(ctx context.Context, h deploy.Host) (map[string]string, error) {
+	out, err := output(ctx, h, "systemctl", "show", "--no-pager", "--property",
+		"LoadState,ActiveState,MainPID,ExecStart,Environment,EnvironmentFiles", "--", m.unit())
+	if err != nil {
+		return nil, err
+	}
+	return properties(out), nil
+}
+
+// properties parses what `systemctl show` prints. A key that stands more than once keeps all values,
+// a line each.
+func properties(text string) map[string]string {
+	props := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
+		if !ok {
+			continue
+		}
+		if had, twice := props[key]; twice {
+			value = had + "\n" + value
+		}
+		props[key] = value
+	}
+	return props
+}
+
+func (m systemd) find(ctx context.Context, h deploy.Host) (found, error) {
+	props, err := m.show(ctx, h)
+	if err != nil {
+		return found{State: "unknown"}, err
+	}
+	pid, err := strconv.Atoi(props["MainPID"])
+	if err != nil || pid < 2 {
+		pid = 0
+	}
+	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"])}
+	f.Environ = m.environ(ctx, h, props)
+	return f, nil
+}
+
+// execStart takes the words of the command out of "{ path=… ; argv[]=… ; ignore_errors=… }". systemctl
+// joins them by blanks without quotes, so a word with a blank in it comes apart.
+func execStart(value string) []string {
+	_, rest, ok := strings.Cut(value, "argv[]=")
+	if !ok {
+		return nil
+	}
+	argv, _, _ := strings.Cut(rest, " ; ")
+	return strings.Fields(argv)
+}
+
+// environ is the environment that the unit gives its process, as far as this login may read it.
+func (m systemd) environ(ctx context.Context, h deploy.Host, props map[string]string) []string {
+	list := strings.Fields(props["Environment"])
+	for line := range strings.Lines(props["EnvironmentFiles"]) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " (")
+		if name == "" || strings.ContainsAny(name, "*?[") {
+			continue
+		}
+		reply, err := h.File(ctx, wire.FileRequest{Path: name})
+		if err != nil || !reply.Exists {
+			continue
+		}
+		list = append(list, environFile(string(reply.Content))...)
+	}
+	return list
+}
+
+// environFile reads KEY=VALUE lines as systemd.exec(5) describes EnvironmentFile=: comments begin
+// with # or ;, a value may stand in quotes.
+func environFile(text string) []string {
+	var list []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		key, value, ok := strings.Cut(line, "=")
+		if !ok || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+			value = value[1 : n-1]
+		}
+		list = append(list, strings.TrimSpace(key)+"="+value)
+	}
+	return list
+}
+
+func (m systemd) systemctl(ctx context.Context, h deploy.Host, words ...string) error {
+	argv, err := m.asRoot(h, append([]string{"systemctl"}, words...)...)
+	if err != nil {
+		return err
+	}
+	_, err = output(ctx, h, argv...)
+	return err
+}
+
+func (m systemd) start(ctx context.Context, h deploy.Host) error {
+	return m.systemctl(ctx, h, "start", m.unit())
+}
+
+func (m systemd) stop(ctx context.Context, h deploy.Host) error {
+	return m.systemctl(ctx, h, "stop", m.unit())
+}
+
+func (m systemd) restart(ctx context.Context, h deploy.Host) error {
+	return m.systemctl(ctx, h, "restart", m.unit())
+}
+
+// signal goes by a process file descriptor where this login may signal the process, else by systemd.
+func (m systemd) signal(ctx context.Context, h deploy.Host, p wire.Proc, name string) error {
+	if uid := h.Facts().UID; uid == 0 || uid == p.UID {
+		return h.Signal(ctx, wire.SignalRequest{PID: p.PID, Start: p.Start, Signal: name})
+	}
+	return m.systemctl(ctx, h, "kill", "-s", name, "--kill-who=main", m.unit())
+}
+
+func (m systemd) why(ctx context.Context, h deploy.Host) []string {
+	argv, err := m.asRoot(h, "journalctl", "-u", m.unit(), "-n", "4", "--no-pager", "-o", "cat")
+	if err != nil {
+		return nil
+	}
+	out, err := output(ctx, h, argv...)
+	if err != nil {
+		return nil
+	}
+	return lastLines(out, 4)
+}

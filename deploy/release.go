@@ -1,0 +1,227 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+	filesync "godeploy/sync"
+)
+
+// Want is what a release is asked to bring out.
+type Want struct {
+	Source  *filesync.Source
+	Commit  string
+	Branch  string
+	Message string
+	Again   bool // release even when nothing has changed
+}
+
+// Release brings the source out on every host of the fleet: stage on all, barrier, switch in waves,
+// undo every switched host on a breach. The Result is never nil and tells the truth about every host
+// whether or not there is an error; while its verdict is Refused, nothing was changed.
+func (f *Fleet) Release(ctx context.Context, want Want) (*Result, error) {
+	r := f.newRun("release")
+	r.describe(want)
+	err := r.bringOut(ctx, want)
+	result := r.finish(err)
+	if result.Verdict == Refused && err == nil {
+		result.Verdict = Nothing
+	}
+	return result, r.localEnd(ctx, err)
+}
+
+// describe names the release; its sequence number is known once the hosts are.
+func (r *run) describe(want Want) {
+	root := want.Source.Manifest.Root()
+	r.release = wire.Release{
+		ID: NewID(r.began, root), Root: root.String(), Mark: wire.MarkStaged,
+		Commit: want.Commit, Branch: want.Branch, Message: want.Message,
+		By: r.Holder.Who, Created: r.began.UTC(), Config: configHash(r.Env),
+	}
+}
+
+func (r *run) bringOut(ctx context.Context, want Want) error {
+	if err := r.localHooks(ctx, "local_before", "", r.Env.Hooks.LocalBefore); err != nil {
+		return err
+	}
+	if err := r.check(ctx, want); err != nil {
+		return err
+	}
+	if !want.Again && r.nothingNew(ctx) {
+		return nil
+	}
+	r.begin()
+	if err := r.stageAll(ctx, want); err != nil {
+		return r.abandon(ctx, err)
+	}
+	if err := r.build(ctx); err != nil {
+		return r.abandon(ctx, err)
+	}
+	// The barrier: from here on hosts switch, and before here none has.
+	if err := r.waves(ctx); err != nil {
+		return err
+	}
+	r.prune(ctx)
+	return nil
+}
+
+// check is everything that can be known before the first change, and the lock.
+func (r *run) check(ctx context.Context, want Want) error {
+	err := r.phase(ctx, "check", fmt.Sprintf("check: %d hosts", len(r.members)), func(ctx context.Context, m *member) error {
+		if err := r.readState(ctx, m); err != nil {
+			return err
+		}
+		return r.ready(ctx, m, want)
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	if err := r.learn(ctx); err != nil { // what was seen before the lock may be another run's middle
+		return err
+	}
+	r.number()
+	return nil
+}
+
+func (r *run) readState(ctx context.Context, m *member) error {
+	state, err := m.State(ctx, r.Env.Shared.Files)
+	m.state = state
+	return err
+}
+
+// ready finds what would stop the release on one host.
+func (r *run) ready(ctx context.Context, m *member, want Want) error {
+	if err := refusal(r, m); err != nil {
+		return err
+	}
+	if err := room(m, want.Source.Manifest); err != nil {
+		return err
+	}
+	r.clock(m)
+	return r.Service.Ready(ctx, m.Host)
+}
+
+// refusal turns what the host's layout forbids into a fault with its way out.
+func refusal(r *run, m *member) error {
+	path := r.Env.App.Path
+	switch {
+	case m.state.Refusal != "":
+		return fault.New(fault.LayoutRefused, "%s/current on %s cannot be switched: %s", path, m.name, m.state.Refusal).
+			Hint("godeploy switches current as a link and never touches a real folder").
+			Try("godeploy exec %s -l %s -- mv %s/current %s/before-godeploy", r.Env.Name, m.name, path, path)
+	case !m.state.Writable:
+		user := m.Facts().User
+		return fault.New(fault.SudoNeeded, "%s cannot write %s on %s", user, path, m.name).
+			Hint("make the folder once, as root").
+			Try("ssh root@%s install -d -o %s %s", m.Inventory().Address, user, path)
+	case len(m.state.Missing) > 0:
+		f := fault.New(fault.SharedMissing, "shared file %s is missing on %s", m.state.Missing[0], m.name)
+		for _, file := range m.state.Missing {
+			f.Fact("%s/shared/%s", path, file)
+		}
+		return f.Hint("files of [shared] are yours: they are linked into every release, never made")
+	}
+	return nil
+}
+
+// room refuses a host whose disk cannot hold the whole tree when it has nothing to link from.
+func room(m *member, manifest *filesync.Manifest) error {
+	need, nodes := manifest.Bytes()*12/10, int64(len(manifest.Entries))*11/10
+	if len(m.state.Releases) > 0 {
+		need, nodes = need/20+16<<20, nodes/20+100 // most of it is linked; a full disk still stops before the switch
+	}
+	switch free := m.state; {
+	case free.FreeBytes >= 0 && free.FreeBytes < need:
+		return fault.New(fault.DiskFull, "%s has no room for the release: %d MB free, %d MB needed", m.name, free.FreeBytes>>20, need>>20)
+	case free.FreeNodes > 0 && free.FreeNodes < nodes:
+		return fault.New(fault.InodeFull, "%s has no inodes for the release: %d free, %d needed", m.name, free.FreeNodes, nodes)
+	}
+	return nil
+}
+
+// clock warns of a host whose clock is off: ids and logs mislead there, order does not depend on it.
+func (r *run) clock(m *member) {
+	now := m.Facts().Now
+	if off := r.began.Sub(now).Abs(); !now.IsZero() && off > time.Minute {
+		r.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "check", Code: string(fault.ClockSkew),
+			Msg: fmt.Sprintf("check: its clock is off by about %s", off.Round(time.Second))})
+	}
+}
+
+// number gives the release the next sequence number of the fleet and says what it replaces.
+func (r *run) number() {
+	counts := map[string]int{}
+	for _, m := range r.members {
+		counts[m.previous]++
+		if n := len(m.state.Releases); n > 0 {
+			r.release.Seq = max(r.release.Seq, m.state.Releases[n-1].Seq)
+		}
+	}
+	r.release.Seq++
+	for _, m := range r.members {
+		if counts[m.previous] > counts[r.result.Previous] || r.result.Previous == "" {
+			r.result.Previous = m.previous
+		}
+	}
+}
+
+// nothingNew reports whether every host already serves this very tree, proven and healthy.
+func (r *run) nothingNew(ctx context.Context) bool {
+	for _, m := range r.members {
+		now, ok := find(m.state, m.state.Current)
+		same := ok && now.Root == r.release.Root && now.Config == r.release.Config && now.Mark == wire.MarkHealthy
+		if !same || m.state.Current != r.members[0].state.Current {
+			return false
+		}
+	}
+	id := r.members[0].state.Current
+	err := each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
+		if err := r.Service.Serves(ctx, m.Host, id); err != nil {
+			return err
+		}
+		probe, err := r.probe(m, id)
+		if err != nil {
+			return err
+		}
+		_, err = probe.Ask(ctx, m.Dial)
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	r.release.ID, r.result.Previous = id, id
+	for _, m := range r.members {
+		m.outcome = Unchanged
+	}
+	r.Report.Report(event.Event{Type: event.Info, Msg: "nothing to release: every host serves " + id + ", healthy"})
+	return true
+}
+
+// begin tells what the run is about, now that it is known that there is something to do.
+func (r *run) begin() {
+	msg := fmt.Sprintf("%s %s to %s", r.result.Command, r.release.ID, r.Env.Name)
+	if r.result.Previous != "" {
+		msg += ", replaces " + r.result.Previous
+	}
+	r.Report.Report(event.Event{
+		Type: event.RunStart, Msg: msg, Command: r.result.Command, Env: r.Env.Name, App: r.Env.App.Name,
+		Release: r.release.ID, Previous: r.result.Previous, Hosts: names(r.members),
+		User: r.Holder.Who, Commit: r.release.Commit, Branch: r.release.Branch,
+	})
+}
+
+func find(s wire.State, id string) (wire.Release, bool) {
+	for _, one := range s.Releases {
+		if one.ID == id && id != "" {
+			return one, true
+		}
+	}
+	return wire.Release{}, false
+}

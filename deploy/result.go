@@ -1,0 +1,95 @@
+package deploy
+
+import (
+	"time"
+)
+
+// Outcome is what is true of one host when a run has ended.
+type Outcome string
+
+// The outcomes. Unknown means that the host could not be asked; it is never success.
+const (
+	Unchanged  Outcome = "unchanged"
+	Staged     Outcome = "staged"
+	Switched   Outcome = "switched" // the new code is linked, its service not proven
+	Healthy    Outcome = "healthy"
+	RolledBack Outcome = "rolled_back"
+	Broken     Outcome = "broken" // neither release is proven to serve: a person is needed
+	Unknown    Outcome = "unknown"
+)
+
+// HostResult is one host's part of a Result.
+type HostResult struct {
+	Host     string
+	Outcome  Outcome
+	Release  string // what current points to now, as far as is known
+	Previous string // what it pointed to before the run
+	Weight   int
+	Took     time.Duration
+	Failed   bool // the breach began here
+}
+
+// Verdict is the state of the fleet after a run, from which the exit code follows.
+type Verdict string
+
+// The verdicts.
+const (
+	Done     Verdict = "ok"          // every chosen host serves what was asked for
+	Nothing  Verdict = "unchanged"   // it already did
+	Refused  Verdict = "refused"     // stopped before any change
+	WholeOld Verdict = "rolled_back" // failed, and every host is on what it had before
+	Mixed    Verdict = "mixed"       // failed, and hosts differ or a service is down
+)
+
+// Result is what a run did: one line for each host, and the sum.
+type Result struct {
+	Command  string
+	Env      string
+	Release  string // what was to serve
+	Previous string // what most hosts had before
+	Verdict  Verdict
+	Hosts    []HostResult
+	Stats    Transfer
+	Once     bool // once hooks ran; a rollback does not undo them
+	Took     time.Duration
+}
+
+// Transfer sums what was sent to all hosts.
+type Transfer struct {
+	Files   int   // in the tree
+	Changed int   // most that any host needed
+	Sent    int64 // bytes over the wire, all hosts
+	Bytes   int64 // size of the tree
+}
+
+// Fleet maps each release to the hosts that have it as current, in file order.
+func (r *Result) Fleet() map[string][]string {
+	fleet := map[string][]string{}
+	for _, h := range r.Hosts {
+		fleet[h.Release] = append(fleet[h.Release], h.Host)
+	}
+	return fleet
+}
+
+// judge derives the verdict from what became of the hosts.
+func (r *Result) judge(failed bool) {
+	whole, done := true, true
+	for _, h := range r.Hosts {
+		switch h.Outcome {
+		case Healthy:
+			whole = false
+		case Unchanged, Staged, RolledBack:
+			done = false
+		default:
+			whole, done = false, false
+		}
+	}
+	switch {
+	case done:
+		r.Verdict = Done
+	case whole && failed:
+		r.Verdict = WholeOld
+	default:
+		r.Verdict = Mixed
+	}
+}

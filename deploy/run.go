@@ -1,0 +1,185 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"godeploy/hooks"
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+	"godeploy/inventory"
+)
+
+// Fleet is what every run works with: an environment, the chosen hosts, connected, and the ways to
+// act. Its methods act on the hosts; use one Fleet for one run at a time.
+type Fleet struct {
+	Env      *inventory.Env
+	Hosts    []Host // in file order
+	Service  Service
+	Local    hooks.Runner // runs the local_* hooks
+	Report   event.Reporter
+	Parallel int // hosts worked on at once
+	Holder   wire.Holder
+	Now      func() time.Time
+	Dir      string // folder of godeploy.toml, where local hooks run
+	RunLog   string // path of the run's record, told to hooks
+}
+
+// run is one run over a fleet: its members, what it is about, and what came of it.
+type run struct {
+	*Fleet
+	members []*member
+	release wire.Release // what is to serve; the zero Release when the run makes none
+	result  Result
+	began   time.Time
+}
+
+func (f *Fleet) newRun(command string) *run {
+	return &run{
+		Fleet:   f,
+		members: newMembers(f.Hosts),
+		began:   f.Now(),
+		result:  Result{Command: command, Env: f.Env.Name, Verdict: Refused},
+	}
+}
+
+// site names the app for the hosts.
+func (f *Fleet) site() wire.Site { return SiteOf(f.Env) }
+
+// SiteOf names the app of an environment as its hosts know it.
+func SiteOf(env *inventory.Env) wire.Site {
+	return wire.Site{App: env.App.Name, Path: env.App.Path, Owner: env.App.Owner}
+}
+
+// phase does something on every member and tells its beginning and end.
+func (r *run) phase(ctx context.Context, name, doing string, do func(context.Context, *member) error) error {
+	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: name, Msg: doing, Hosts: names(r.members)})
+	began := time.Now()
+	err := each(ctx, r.members, r.Parallel, do)
+	if err == nil {
+		r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "ok"})
+		return nil
+	}
+	r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "failed"})
+	return err
+}
+
+// note tells one line about one host.
+func (r *run) note(m *member, phase, format string, args ...any) {
+	r.Report.Report(event.Event{Type: event.Info, Host: m.name, Phase: phase, Msg: phase + ": " + fmt.Sprintf(format, args...)})
+}
+
+// learn reads what every host has.
+func (r *run) learn(ctx context.Context) error {
+	return each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
+		state, err := m.State(ctx, r.Env.Shared.Files)
+		if err != nil {
+			return err
+		}
+		m.state, m.previous, m.now = state, state.Current, state.Current
+		return nil
+	})
+}
+
+// lock takes every host's lock, in the order of their names so that two runs cannot wait for each
+// other, all or none.
+func (r *run) lock(ctx context.Context) error {
+	sorted := append([]*member(nil), r.members...)
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].name < sorted[j].name })
+	holder := r.Holder
+	holder.Command, holder.Release, holder.Since = r.result.Command, r.release.ID, r.Now()
+	for _, m := range sorted {
+		held, err := m.Lock(ctx, holder)
+		if err != nil {
+			return onHost(m.name, err)
+		}
+		if held != nil {
+			return r.heldBy(m, *held)
+		}
+	}
+	r.Report.Report(event.Event{Type: event.Lock, Hosts: names(r.members)})
+	return nil
+}
+
+func (r *run) heldBy(m *member, h wire.Holder) error {
+	doing := h.Command
+	if h.Release != "" {
+		doing += " of " + h.Release
+	}
+	return fault.New(fault.LockHeld, "%s is locked on %s by %s since %s (%s)", r.Env.Name, m.name, h.Who,
+		h.Since.Local().Format("15:04:05"), doing).
+		On(m.name).
+		Hint("the lock is held by a live run and ends with it").
+		Try("godeploy status %s", r.Env.Name)
+}
+
+// finish fills the result from the members.
+func (r *run) finish(err error) *Result {
+	r.result.Took = r.Now().Sub(r.began)
+	r.result.Release = r.release.ID
+	for _, m := range r.members {
+		r.result.Hosts = append(r.result.Hosts, HostResult{
+			Host: m.name, Outcome: m.outcome, Release: m.now, Previous: m.previous,
+			Weight: m.Inventory().Weight, Took: m.took, Failed: m.failed,
+		})
+	}
+	if r.result.Verdict == Refused && r.touched() {
+		r.result.judge(err != nil)
+	}
+	return &r.result
+}
+
+// touched reports whether current may have moved anywhere.
+func (r *run) touched() bool {
+	for _, m := range r.members {
+		if m.touched {
+			return true
+		}
+	}
+	return false
+}
+
+// told is what hooks are told on a host; m is nil on the operator's machine.
+func (r *run) told(m *member, phase string) hooks.Told {
+	var host inventory.Host
+	previous := r.result.Previous
+	if m != nil {
+		host, previous = m.Inventory(), m.previous
+	}
+	t := ToldOf(r.Env, host, r.release.ID, phase)
+	t.Previous, t.RunLog, t.User = previous, r.RunLog, r.Holder.Who
+	t.Commit, t.Branch, t.Message = r.release.Commit, r.release.Branch, r.release.Message
+	return t
+}
+
+// ToldOf is what every hook can be told: the environment, the folders, the host (the zero Host on the
+// operator's machine) and the release at hand.
+func ToldOf(env *inventory.Env, h inventory.Host, release, phase string) hooks.Told {
+	path := env.App.Path
+	t := hooks.Told{
+		Env: env.Name, App: env.App.Name, Release: release, Phase: phase,
+		Path: path, Current: path + "/current", Shared: path + "/shared",
+		Host: h.Name, Weight: h.Weight,
+	}
+	if len(h.Roles) > 0 {
+		t.Role = h.Roles[0]
+	}
+	return t
+}
+
+// configHash tells whether the app's process would be the same: two releases of one tree differ when
+// it does not.
+func configHash(env *inventory.Env) string {
+	text, err := json.Marshal([]any{env.Process, env.Shared, env.Hooks.Release})
+	if err != nil { // plain structs always encode
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,119 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"godeploy/internal/event"
+	"godeploy/internal/wire"
+	filesync "godeploy/sync"
+)
+
+// stageAll brings the tree to every host, beside what serves. Nothing that runs can see it yet.
+func (r *run) stageAll(ctx context.Context, want Want) error {
+	var mu sync.Mutex
+	r.result.Stats = Transfer{Files: 0, Bytes: want.Source.Manifest.Bytes()}
+	return r.phase(ctx, "sync", "sync: to "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+		if err := m.Prepare(ctx, r.Env.Shared.Dirs); err != nil {
+			return err
+		}
+		reply, stats, err := m.Stage(ctx, r.stageRequest(m), want.Source, filesync.SendOptions{
+			Compress: r.Env.Sync.Compress,
+			Progress: func(done, total int64) {
+				r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
+			},
+		})
+		if err != nil {
+			return err
+		}
+		m.outcome = Staged
+		mu.Lock()
+		defer mu.Unlock()
+		sum := &r.result.Stats
+		sum.Files, sum.Sent, sum.Changed = reply.Files, sum.Sent+stats.Sent, max(sum.Changed, reply.Written)
+		r.note(m, "sync", "%s, %d changed, %s sent", plural(reply.Files, "file"), reply.Written, Size(stats.Sent))
+		return nil
+	})
+}
+
+func (r *run) stageRequest(m *member) wire.StageRequest {
+	return wire.StageRequest{
+		Site: r.site(), Release: r.release, Parent: parentOf(m.state),
+		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
+		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links,
+	}
+}
+
+// parentOf picks the release whose unchanged files are linked: current, else the newest.
+func parentOf(s wire.State) string {
+	if _, ok := find(s, s.Current); ok {
+		return s.Current
+	}
+	if n := len(s.Releases); n > 0 {
+		return s.Releases[n-1].ID
+	}
+	return ""
+}
+
+// build runs the release hooks and the check on every host, then the once hooks on the first. All
+// happens in the staged release: what serves does not see it.
+func (r *run) build(ctx context.Context) error {
+	dir := releaseDir(r.Env, r.release.ID)
+	err := r.phase(ctx, "build", "build: on "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+		if err := r.hostHooks(ctx, m, "release", "build", dir, r.Env.Hooks.Release, false); err != nil {
+			return err
+		}
+		return r.Service.Check(ctx, m.Host, r.release.ID)
+	})
+	if err != nil || len(r.Env.Hooks.Once) == 0 {
+		return err
+	}
+	first := r.members[0]
+	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "once", Msg: "once: on " + first.name, Hosts: []string{first.name}})
+	if err := r.hostHooks(ctx, first, "once", "once", dir, r.Env.Hooks.Once, false); err != nil {
+		return onHost(first.name, err)
+	}
+	r.result.Once = true
+	r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: "once", Result: "ok"})
+	return nil
+}
+
+// abandon ends a run before the barrier: no host has switched, and what was staged is taken away
+// again where the host can still be reached. The next run removes what is left.
+func (r *run) abandon(ctx context.Context, cause error) error {
+	ctx, cancel := r.cleanup(ctx)
+	defer cancel()
+	_ = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error { // the cause is what counts
+		if m.outcome != Staged {
+			return nil
+		}
+		if _, err := m.Remove(ctx, []string{r.release.ID}); err == nil {
+			m.outcome = Unchanged
+		}
+		return nil
+	})
+	r.result.Verdict = WholeOld
+	return cause
+}
+
+// plural gives "1 host", "3 hosts".
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Size gives a number of bytes as a person says it: 18.2 KB, 41.7 MB.
+func Size(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f KB", float64(n)/1e3)
+	case n < 1000*1000*1000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
