@@ -52,6 +52,9 @@ func (c *checker) refuse(err error, path ...string) {
 // missing reports a key that must be set.
 func (c *checker) missing(hint string, path ...string) {
 	doc, whole := c.at(path...)
+	if p := doc.place(whole); p.value >= 0 && p.end-p.value > len(`""`) {
+		return // it has a value, which was refused
+	}
 	e := fault.New(fault.ConfigMissing, "%s is not set", dotted(path)).At(doc.keyPos(whole))
 	if hint != "" {
 		e.Hint("%s", hint)
@@ -127,7 +130,7 @@ func (c *checker) release() {
 	}
 	total := len(c.env.ReleaseHosts())
 	if n := r.MaxUnavailable; total > 0 && !n.Percent && n.N > total {
-		c.refuse(badValue("is more than the %d hosts that a release goes to", total), "release", "max_unavailable")
+		c.refuse(badValue("is more than the hosts that a release goes to (%d)", total), "release", "max_unavailable")
 	}
 }
 
@@ -169,9 +172,6 @@ func (c *checker) hooks() {
 		local := strings.HasPrefix(list.Name, "local_")
 		for i, h := range list.Hooks {
 			path := []string{"hooks", list.Name, element(i)}
-			if h.Run == "" {
-				c.missing("", append(path, "run")...)
-			}
 			if local && (h.As != "owner" || h.On != "") {
 				c.refuse(badValue("runs on this machine; as and on are for hosts"), path...)
 			}
@@ -208,10 +208,7 @@ func (c *checker) nginx() {
 	seen := map[string]bool{}
 	for i, l := range n.Location {
 		path := []string{"nginx", "location", element(i)}
-		switch {
-		case l.Path == "":
-			c.missing("", append(path, "path")...)
-		case seen[l.Path]:
+		if l.Path != "" && seen[l.Path] {
 			c.refuse(badValue("stands in two locations"), append(path, "path")...)
 		}
 		seen[l.Path] = true
@@ -227,12 +224,8 @@ func (c *checker) nginx() {
 func (c *checker) people() {
 	seen := map[string]bool{}
 	for i, p := range c.env.People {
-		path := []string{"people", element(i), "name"}
-		switch {
-		case p.Name == "":
-			c.missing("", path...)
-		case seen[p.Name]:
-			c.refuse(badValue("stands twice"), path...)
+		if p.Name != "" && seen[p.Name] {
+			c.refuse(badValue("stands twice"), "people", element(i), "name")
 		}
 		seen[p.Name] = true
 	}

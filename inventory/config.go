@@ -129,7 +129,7 @@ type Hooks struct {
 
 // Hook is one command: a string in the file, or a table { run, as, timeout, on }.
 type Hook struct {
-	Run     string        `toml:"run" rule:"command" doc:"the command, given to sh; needed"`
+	Run     string        `toml:"run" need:"true" rule:"command" doc:"the command, given to sh; needed"`
 	As      string        `toml:"as" rule:"user" default:"owner" doc:"owner, root, or a user"`
 	Timeout time.Duration `toml:"timeout" min:"1s" max:"24h" doc:"longest run; default: [hooks] timeout"`
 	On      string        `toml:"on" rule:"limit" doc:"only on these hosts, written like --limit"`
@@ -182,7 +182,7 @@ type Nginx struct {
 
 // Location is one [[nginx.location]].
 type Location struct {
-	Path      string `toml:"path" rule:"urlpath" doc:"path of the location; needed"`
+	Path      string `toml:"path" need:"true" rule:"urlpath" doc:"path of the location; needed"`
 	Alias     string `toml:"alias" rule:"alias" doc:"folder it is served from"`
 	Proxy     string `toml:"proxy" rule:"word" doc:"upstream it is passed to"`
 	Expires   string `toml:"expires" rule:"nginxtime" doc:"caching time, such as \"30d\""`
@@ -206,7 +206,7 @@ type Role struct {
 
 // Person is one of [[people]], who may log in.
 type Person struct {
-	Name string   `toml:"name" rule:"word" doc:"who; needed"`
+	Name string   `toml:"name" need:"true" rule:"word" doc:"who; needed"`
 	Keys []string `toml:"keys" rule:"line" doc:"public keys, as in authorized_keys"`
 }
 

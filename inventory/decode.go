@@ -64,6 +64,11 @@ func (d *decoder) table(path []string, raw map[string]any, dst reflect.Value, ex
 			d.unknown(at, append(slices.Sorted(maps.Keys(fields)), extra...))
 		}
 	}
+	for key, f := range fields {
+		if _, set := raw[key]; !set && f.Tag.Get("need") == "true" {
+			d.bad.add(fault.New(fault.ConfigMissing, "%s is not set", dotted(below(path, key))).At(d.doc.keyPos(path)))
+		}
+	}
 }
 
 // fieldsOf gives the fields of a struct by their key, those of embedded structs included.
@@ -140,7 +145,7 @@ func (d *decoder) str(path []string, raw any, dst reflect.Value, tag reflect.Str
 	}
 	// An empty string is how a file says "not this one" in an overlay; what must not be empty is
 	// checked where it is needed. Elements of a list have no such meaning.
-	if s != "" || isElement(path[len(path)-1]) || tag.Get("rule") == "command" {
+	if s != "" || isElement(path[len(path)-1]) || tag.Get("need") == "true" {
 		if err := d.rule(tag.Get("rule"))(s); err != nil {
 			d.refuse(path, err)
 			return
@@ -269,7 +274,7 @@ func (d *decoder) list(path []string, raw any, dst reflect.Value, tag reflect.St
 		}
 		v := newDefault(elem).Elem()
 		if s, isString := item.(string); isString && elem == reflect.TypeFor[Hook]() {
-			d.str(at, s, v.FieldByName("Run"), `rule:"command"`)
+			d.str(at, s, v.FieldByName("Run"), `rule:"command" need:"true"`)
 		} else {
 			d.value(at, item, v, tag)
 		}

@@ -28,6 +28,9 @@ func readDocument(name, env string, src []byte) (*document, *fault.Error) {
 		return nil, fault.New(fault.ConfigSyntax, "file is larger than %d MiB", maxFile>>20).At(fault.Pos{File: name})
 	}
 	d.places = newIndex(d.src)
+	if offset, msg := badText(d.src); msg != "" {
+		return nil, d.syntaxFault(msg, offset, 1).Hint("save the file as plain UTF-8 text")
+	}
 	if d.places.limit != "" {
 		return nil, d.syntaxFault(d.places.limit, d.places.limAt, 1)
 	}
@@ -37,6 +40,20 @@ func readDocument(name, env string, src []byte) (*document, *fault.Error) {
 	}
 	d.keys = md.Keys()
 	return d, nil
+}
+
+// badText finds the first byte that no TOML file may hold. The library finds it too, but often
+// places it at the beginning of the string or comment.
+func badText(src string) (offset int, msg string) {
+	for i, r := range src {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(src[i:], "\uFFFD"):
+			return i, fmt.Sprintf("byte 0x%02x is not UTF-8", src[i])
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f:
+			return i, fmt.Sprintf("control character U+%04X", r)
+		}
+	}
+	return 0, ""
 }
 
 func (d *document) parseFault(err error) *fault.Error {
@@ -62,6 +79,9 @@ func sentence(s string) string {
 
 func (d *document) syntaxFault(msg string, offset, width int) *fault.Error {
 	offset = min(max(offset, 0), len(d.src))
+	for offset > 0 && offset < len(d.src) && !utf8.RuneStart(d.src[offset]) {
+		offset--
+	}
 	line, col := d.places.lineCol(offset)
 	e := fault.New(fault.ConfigSyntax, "%s", msg).At(fault.Pos{File: d.name, Line: line, Col: col})
 	e.Facts = d.picture(offset, width, 2)
@@ -178,8 +198,8 @@ func (d *document) picture(offset, width, before int) []string {
 	}
 	start := d.places.lines[line-1]
 	left := utf8.RuneCountInString(d.src[start:offset])
-	text := utf8.RuneCountInString(strings.TrimRight(d.line(line), " "))
-	carets := max(min(width, text-left), 1)
+	marked, _, _ := strings.Cut(d.src[offset:min(offset+max(width, 1), len(d.src))], "\n")
+	carets := max(utf8.RuneCountInString(marked), 1)
 	if left+carets > maxPicture {
 		return rows
 	}

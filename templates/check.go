@@ -153,8 +153,16 @@ func unknownField(n *parse.FieldNode) error {
 	return &Error{
 		Msg:    fmt.Sprintf("uses the unknown field %s", n),
 		Hint:   "there are " + strings.Join(Fields(), " "),
-		Offset: max(int(n.Pos)-len(n.String())+1, 0),
+		Offset: fieldStart(n),
 	}
+}
+
+// fieldStart finds the first byte of a field: the parser notes where its second part begins.
+func fieldStart(n *parse.FieldNode) int {
+	if len(n.Ident) < 2 {
+		return int(n.Pos)
+	}
+	return max(int(n.Pos)-len("."+n.Ident[0]), 0)
 }
 
 // Fields gives every field that a template may use, in order: ".Host.Name" and so on.
