@@ -77,7 +77,7 @@ type FileWriter interface {
 // Info describes one name in a folder. Fields that a transport cannot tell are 0, owner and group -1.
 type Info struct {
 	Name  string // last component, raw bytes
-	Kind  Kind   // Other for devices, FIFOs and sockets
+	Kind  Kind   // Special for devices, FIFOs and sockets
 	Mode  uint32 // permission bits, 0777
 	Size  int64  // bytes; of a link the length of its text
 	MTime int64  // nanoseconds since 1970

@@ -15,7 +15,7 @@ const (
 	Dir Kind = iota + 1
 	File
 	Link
-	Other // device, FIFO or socket: seen on disk, never sent
+	Special // device, FIFO or socket: seen on disk, never sent
 )
 
 // Hash is the identity of a content or of a tree: a SHA-256.
