@@ -193,10 +193,11 @@ func (b *builder) hosts(d *decoder, path []string, raw any) []namedEntry {
 		d.refuse(path, badValue("has more than %d hosts", maxHosts))
 		return nil
 	}
-	names := slices.Collect(maps.Keys(table))
-	slices.SortFunc(names, func(x, y string) int {
-		return b.ranks[pathID(below(path, x))] - b.ranks[pathID(below(path, y))]
-	})
+	names, rank := slices.Collect(maps.Keys(table)), map[string]int{}
+	for _, name := range names {
+		rank[name] = b.ranks[pathID(below(path, name))]
+	}
+	slices.SortFunc(names, func(x, y string) int { return rank[x] - rank[y] })
 	entries := make([]namedEntry, 0, len(names))
 	for _, name := range names {
 		entries = append(entries, b.host(d, below(path, name), name, table[name]))

@@ -1,0 +1,172 @@
+package inventory
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"godeploy/internal/fault"
+)
+
+// keysOf gives the keys and lines of notes, sorted as they come.
+func keysOf(notes []NotBuilt) string {
+	var keys []string
+	for _, n := range notes {
+		keys = append(keys, n.Key)
+	}
+	return strings.Join(keys, " ")
+}
+
+func TestNotBuiltKeysOfTheFullFile(t *testing.T) {
+	t.Parallel()
+	f := loadFull(t)
+	const want = "process.workers ssh.ssh_config nginx nginx.location[0].sync tune role.db.tune people bench release.drain"
+	if got := keysOf(f.NotBuilt("prod")); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := keysOf(f.NotBuiltFor("release", "prod")); got != "nginx.location[0].sync release.drain" {
+		t.Errorf("for a release: got %s", got)
+	}
+	if got := keysOf(f.NotBuiltFor("exec", "prod")); got != "" {
+		t.Errorf("exec needs none of them, got %s", got)
+	}
+	for _, n := range f.NotBuilt("prod") {
+		if n.Pos.Line == 0 || n.Feature == "" {
+			t.Errorf("%s has no place or no feature: %+v", n.Key, n)
+		}
+	}
+}
+
+func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ section, line, command, key string }{
+		{"app", `layout = "inplace"`, "status", "app.layout"},
+		{"sync", "gitignore = true", "release", "sync.gitignore"},
+		{"sync", `verify = "all"`, "sync", "sync.verify"},
+		{"sync", `bandwidth = "1MB/s"`, "release", "sync.bandwidth"},
+		{"sync", `links = "reflink"`, "release", "sync.links"},
+		{"process", `server = "uwsgi"`, "start", "process.server"},
+		{"process", `graceful = "USR2"`, "restart", "process.graceful"},
+		{"process", `graceful = "reload"`, "rollback", "process.graceful"},
+		{"process", `graceful = "socket"`, "release", "process.graceful"},
+		{"process", "socket = true", "stop", "process.socket"},
+		{"process", "threads = 2", "setup", "process.threads"},
+		{"release", `batch = [1, "100%"]`, "rollback", "release.batch"},
+		{"release", `drain = "nginx"`, "restart", "release.drain"},
+		{"release", `drain = "haproxy"`, "release", "release.drain"},
+		{"release", `on_failure = "continue"`, "release", "release.on_failure"},
+		{"release", "max_failures = 1", "release", "release.max_failures"},
+		{"release", `migrations = "x"`, "rollback", "release.migrations"},
+		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
+		{"secrets", `command = "x"`, "release", "secrets.command"},
+		{"setup", `packages = ["nginx"]`, "setup", "setup.packages"},
+		{"env.prod.release", `drain = "nginx"`, "restart", "release.drain"},
+	} {
+		src := withKey(c.section, c.line)
+		f := mustParse(t, src)
+		notes := f.NotBuiltFor(c.command, "")
+		if keysOf(notes) != c.key || !strings.HasPrefix(at(src, notes[0].Pos), strings.Fields(c.line)[0]) {
+			t.Errorf("[%s] %s: %s refuses for %q", c.section, c.line, c.command, notes)
+			continue
+		}
+		if e := notes[0].Fault(); e.Code != fault.ConfigNotBuilt || !strings.Contains(e.Msg, c.key) || e.Pos.Line == 0 {
+			t.Errorf("%s: fault is %+v", c.key, e)
+		}
+	}
+}
+
+func TestWhatIsBuiltIsNotRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][2]string{
+		{"app", `layout = "releases"`}, {"sync", "gitignore = false"}, {"sync", `bandwidth = "0"`}, {"sync", `links = "copy"`},
+		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
+		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
+	} {
+		if got := mustParse(t, withKey(c[0], c[1])).NotBuilt(""); len(got) != 0 {
+			t.Errorf("[%s] %s: got %v", c[0], c[1], got)
+		}
+	}
+}
+
+func TestDrainAutoAsksOnlyBesideNginx(t *testing.T) {
+	t.Parallel()
+	src := withKey("nginx", `method = "rr"`)
+	f := mustParse(t, src)
+	if got := f.NotBuiltFor("release", ""); keysOf(got) != "release.drain" || !strings.HasPrefix(at(src, got[0].Pos), "nginx]") || !strings.Contains(got[0].Hint, `"off"`) {
+		t.Errorf("got %+v", got)
+	}
+	off := mustParse(t, strings.Replace(src, "[nginx]", "[release]\ndrain = \"off\"\n[nginx]", 1))
+	if got := off.NotBuiltFor("release", ""); len(got) != 0 {
+		t.Errorf("with drain off: got %v", got)
+	}
+}
+
+func TestEveryKeyOfTheListExists(t *testing.T) {
+	t.Parallel()
+	keys := map[string]bool{}
+	for _, k := range allKeys() {
+		keys[k.key] = true
+		for i := range k.key {
+			if k.key[i] == '.' {
+				keys[strings.TrimSuffix(k.key[:i], "[]")] = true
+			}
+		}
+	}
+	for _, l := range laters() {
+		name := strings.NewReplacer("[*]", "[]", "role.*", "role.ROLE").Replace(l.key)
+		if !keys[name] {
+			t.Errorf("%s is no key", l.key)
+		}
+	}
+}
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "godeploy.toml")
+	write(t, filepath.Join(dir, "plain.sh"), "#!/bin/sh\n")
+	write(t, filepath.Join(dir, "crlf.sh"), "#!/bin/sh\r\ntrue\r\n")
+	write(t, filepath.Join(dir, "good.sh"), "#!/bin/sh\ntrue\n")
+	for _, name := range []string{"crlf.sh", "good.sh"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, path, head+`
+[hooks]
+local_before = ["./gone.sh x", "./plain.sh", "./good.sh", "make x"]
+release = ["./crlf.sh", ".venv/bin/pip install", { run = "true", on = "role:db" }]
+after = "curl -H 'token: abcdef1234567' x"
+[env.prod.role.ap]
+user = "x"
+[env.prod.hosts]
+a = { role = "web", address = "10.0.0.1" }
+b = { role = "web", address = "10.0.0.1" }
+`)
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range f.Findings("prod") {
+		got = append(got, strings.ReplaceAll(e.Msg, path, "FILE")+" "+strings.TrimPrefix(e.Pos.String(), path))
+	}
+	want := []string{
+		"no host of prod has the role app, so a release would go nowhere ",
+		"host b has the address, port and user of a :13:1  [env.prod.hosts] b",
+		`no host of prod has the role "ap" :9:16  [env.prod.role] ap`,
+		"local_before hook runs ./gone.sh, which is not there :6:17  [hooks] local_before",
+		"local_before hook runs ./plain.sh, which is not executable :6:32  [hooks] local_before",
+		"release hook runs ./crlf.sh, whose first line ends with CR LF :7:12  [hooks] release",
+		`release hook runs nowhere: no host of prod is "role:db" :7:50  [hooks] release`,
+		"hooks.after looks as if it held a secret :8:1  [hooks] after",
+		"FILE may be written by everybody ",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
