@@ -58,8 +58,8 @@ func checkPlace(t *testing.T, src string, e *fault.Error) {
 	}
 }
 
-// compareKeys compares the walk with the library's list of keys. The library has no key for the
-// tables in a list, and none for tables that only dotted keys make.
+// compareKeys compares the walk with the library's list of keys. The other way round it leaves out
+// texts with inline tables: the library does not list those inside of lists.
 func compareKeys(t *testing.T, src string) {
 	doc, bad := readDocument("f", "", []byte(src))
 	if bad != nil {
@@ -85,7 +85,7 @@ func compareKeys(t *testing.T, src string) {
 		}
 	}
 	for id := range found {
-		if parts := strings.Split(id, "\x00"); !listed[id] && !oddKey(parts) && !strings.Contains(src, "[{") && !strings.Contains(src, "{") {
+		if parts := strings.Split(id, "\x00"); !listed[id] && !oddKey(parts) && !strings.Contains(src, "{") {
 			t.Errorf("the walk has %q, the library does not, in %q", parts, src)
 		}
 	}
