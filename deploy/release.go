@@ -211,9 +211,8 @@ func (r *run) begin() {
 		msg += ", replaces " + r.result.Previous
 	}
 	r.Report.Report(event.Event{
-		Type: event.RunStart, Msg: msg, Command: r.result.Command, Env: r.Env.Name, App: r.Env.App.Name,
-		Release: r.release.ID, Previous: r.result.Previous, Hosts: names(r.members),
-		User: r.Holder.Who, Commit: r.release.Commit, Branch: r.release.Branch,
+		Type: event.Info, Msg: msg, Release: r.release.ID, Previous: r.result.Previous, Hosts: names(r.members),
+		Commit: r.release.Commit, Branch: r.release.Branch,
 	})
 }
 

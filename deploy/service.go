@@ -80,8 +80,6 @@ func (r *run) prepareService(ctx context.Context) error {
 	if err := r.readyAll(ctx); err != nil {
 		return err
 	}
-	r.Report.Report(event.Event{Type: event.RunStart, Command: r.result.Command, Env: r.Env.Name, App: r.Env.App.Name,
-		Hosts: names(r.members), User: r.Holder.Who, Msg: fmt.Sprintf("%s %s on %s", r.result.Command, r.Env.Name, plural(len(r.members), "host"))})
 	return nil
 }
 

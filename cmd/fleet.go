@@ -1,0 +1,137 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"godeploy/deploy"
+	"godeploy/deploy/overssh"
+	"godeploy/deploy/process"
+	"godeploy/hooks"
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+	"godeploy/inventory"
+	"godeploy/sshx"
+)
+
+// fleet connects the hosts that a command acts on and makes them ready for a run. done closes all of
+// it; what still runs on a host ends then, and its lock is free.
+func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []inventory.Host) (fleet *deploy.Fleet, done func(), err error) {
+	pool := c.connect(report)
+	connector := &overssh.Connector{
+		Env: c.env, Helpers: overssh.Helpers(), Parallel: c.opt.Parallel, Report: report,
+		Dial: func(ctx context.Context, h inventory.Host) (*sshx.Conn, error) {
+			t, err := c.target(h)
+			if err != nil {
+				return nil, err
+			}
+			return pool.Dial(ctx, t)
+		},
+	}
+	connected, err := connector.Connect(ctx, hosts)
+	if err != nil {
+		_ = pool.Close() // err tells more
+		return nil, nil, err
+	}
+	fleet = &deploy.Fleet{
+		Env: c.env, Hosts: connected, Service: process.New(c.env, report), Local: hooks.Local{Environ: c.sys.Environ},
+		Report: report, Parallel: c.opt.Parallel, Holder: c.holder(), Now: c.sys.Now, Dir: c.file.Dir,
+		RunLog: c.runLog(),
+	}
+	return fleet, func() { overssh.Close(connected); _ = pool.Close() }, nil // the run is over either way
+}
+
+// holder says who takes the locks.
+func (c *call) holder() wire.Holder {
+	machine, err := os.Hostname()
+	if err != nil {
+		machine = "unknown"
+	}
+	return wire.Holder{Who: orElse(c.sys.User, "unknown") + "@" + machine, PID: os.Getpid(), Run: newRunID(c.sys.Now())}
+}
+
+// serviceHosts gives the hosts that release, rollback and the service commands act on: those of
+// [release] roles, as --limit leaves them.
+func (c *call) serviceHosts() ([]inventory.Host, error) {
+	chosen, err := c.hosts()
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, h := range chosen {
+		wanted[h.Name] = true
+	}
+	var hosts []inventory.Host
+	for _, h := range c.env.ReleaseHosts() {
+		if wanted[h.Name] {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, fault.New(fault.LimitEmpty, "no host of %s is left to act on", c.env.Name).
+			Hint("[release] roles are %s", strings.Join(c.env.Release.Roles, ", ")).
+			Try("godeploy inventory show %s", c.env.Name)
+	}
+	return hosts, nil
+}
+
+// refuseNotBuilt stops a command before anything is done when the file asks for a feature that it
+// would need and that is not there yet.
+func (c *call) refuseNotBuilt(command string) error {
+	for _, n := range c.file.NotBuiltFor(command, c.env.Name) {
+		f := fault.New(fault.ConfigNotBuilt, "%s is not built yet: %s", n.Key, n.Feature).At(n.Pos)
+		if n.Key == "release.drain" || strings.HasPrefix(n.Key, "nginx") {
+			f.Hint("set [release] drain = \"off\" to restart servers without taking them out of nginx first")
+		}
+		return f.Try("godeploy check %s", c.env.Name)
+	}
+	return nil
+}
+
+// agree asks before an environment with confirm = true is changed.
+func (c *call) agree(ctx context.Context, doing string, hosts int) error {
+	if !c.env.Confirm {
+		return nil
+	}
+	return c.confirm(ctx, fmt.Sprintf("%s %s of %s?", doing, plural(hosts, "server"), c.env.Name))
+}
+
+// end tells the result of a run over the fleet and turns it into the exit code.
+func (c *call) end(report event.Reporter, r *deploy.Result, err error) error {
+	report.Report(event.Event{
+		Type: event.RunEnd, Release: r.Release, Previous: r.Previous, Result: string(r.Verdict), Fleet: r.Fleet(),
+		MS: r.Took.Milliseconds(), Bytes: r.Stats.Sent,
+	})
+	switch r.Verdict {
+	case deploy.Done, deploy.Nothing:
+		return err // only a local_after hook can have failed by now
+	case deploy.Mixed:
+		return &outcome{Code: exitMixed, Err: err, Result: string(r.Verdict)}
+	case deploy.WholeOld:
+		return &outcome{Code: exitWholeOnOld, Err: err, Result: string(r.Verdict)}
+	}
+	if code := codeOf(err); code != exitUnexpected {
+		return err
+	}
+	return &outcome{Code: exitWholeOnOld, Err: err, Result: string(deploy.Refused)}
+}
+
+// took is a duration as a person reads it: 1.2s, 1m02s.
+func took(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+}
+
+func hostNames(hosts []inventory.Host) []string {
+	names := make([]string, len(hosts))
+	for i, h := range hosts {
+		names[i] = h.Name
+	}
+	return names
+}
