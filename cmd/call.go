@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"bytes"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,6 +34,8 @@ type call struct {
 	drawn   look
 	story   *story
 	closing []string
+	data    bytes.Buffer // for stdout, once the story has ended
+	runFile string
 }
 
 // looks says how output is drawn; any goroutine may ask.
@@ -102,8 +106,14 @@ func (c *call) takeEnv() error {
 			c.envChosen = "default_env"
 		}
 	}
-	c.env, err = file.Env(name)
-	return err
+	if c.env, err = file.Env(name); err != nil {
+		return err
+	}
+	var missing []error
+	for _, n := range file.NotBuiltFor(c.leaf.path[0], c.env.Name) {
+		missing = append(missing, n.Fault())
+	}
+	return errors.Join(missing...)
 }
 
 func (c *call) leftover(word string) error {

@@ -22,7 +22,7 @@ func (c *call) errorText(err error) string {
 	}
 	l := c.looks()
 	var b strings.Builder
-	for i, f := range gather(c.nearby(fault.All(err))) {
+	for i, f := range gather(c.nearby(faultsOf(err))) {
 		if i > 0 {
 			b.WriteString("\n")
 		}
@@ -32,6 +32,31 @@ func (c *call) errorText(err error) string {
 		}
 	}
 	return b.String()
+}
+
+// faultsOf is fault.All that also looks into a join below a %w, so that no host's failure is left out.
+func faultsOf(err error) []*fault.Error {
+	var one *fault.Error
+	if !errors.As(err, &one) {
+		return fault.All(err)
+	}
+	for {
+		if f, ok := err.(*fault.Error); ok {
+			return []*fault.Error{f}
+		}
+		if joint, ok := err.(interface{ Unwrap() []error }); ok {
+			var all []*fault.Error
+			for _, e := range joint.Unwrap() {
+				all = append(all, faultsOf(e)...)
+			}
+			return all
+		}
+		inner := errors.Unwrap(err)
+		if inner == nil { // it answers As by itself
+			return []*fault.Error{one}
+		}
+		err = inner
+	}
 }
 
 // nearby writes places in files as a person in this folder would: godeploy.toml:12, not /home/….
@@ -85,10 +110,22 @@ func sameCause(a, b *fault.Error) bool {
 		withoutHosts(a.Msg, a.Hosts) == withoutHosts(b.Msg, b.Hosts) && a.Cause == b.Cause
 }
 
+// withoutHosts takes the host off the front of a message, and its address in brackets behind it.
 func withoutHosts(msg string, hosts []string) string {
 	for _, h := range hosts {
-		msg = strings.TrimPrefix(msg, h+": ")
-		msg = strings.TrimPrefix(msg, h+" ")
+		rest, ok := strings.CutPrefix(msg, h)
+		if !ok {
+			continue
+		}
+		if place, after, ok := strings.Cut(rest, ") "); ok && strings.HasPrefix(place, " (") {
+			return after
+		}
+		if rest, ok = strings.CutPrefix(rest, ": "); ok {
+			return rest
+		}
+		if rest, ok = strings.CutPrefix(strings.TrimPrefix(msg, h), " "); ok {
+			return rest
+		}
 	}
 	return msg
 }
@@ -113,18 +150,10 @@ func headline(f *fault.Error) string {
 		text = joined(": ", text, f.Err.Error())
 	}
 	text = cleanLine(text)
-	if len(f.Hosts) == 0 {
+	if len(f.Hosts) == 0 || (len(f.Hosts) == 1 && strings.Contains(text, f.Hosts[0])) {
 		return text
 	}
-	bare := withoutHosts(text, f.Hosts)
-	if bare == text && slices.ContainsFunc(f.Hosts, func(h string) bool { return strings.Contains(text, h) }) && len(f.Hosts) == 1 {
-		return text
-	}
-	sep := ": "
-	if strings.HasPrefix(text, f.Hosts[0]+" ") {
-		sep = " "
-	}
-	return someOf(f.Hosts, hostsInError) + sep + bare
+	return clean(someOf(f.Hosts, hostsInError)) + ": " + withoutHosts(text, f.Hosts)
 }
 
 // drawFault writes the form of docs/errors.md: what happened, facts, where, hint, try.

@@ -22,6 +22,7 @@ func (f *folded) show(r record) {
 	if r.Type == event.PhaseStart && !f.look.quiet {
 		f.end(r.Time)
 		f.begin(r)
+		r.Msg = "" // it is the title
 	}
 	f.plain.show(r)
 	if r.Type == event.PhaseEnd {
@@ -31,7 +32,7 @@ func (f *folded) show(r record) {
 
 func (f *folded) begin(r record) {
 	f.open = r.Phase
-	title := cleanLine(orElse(r.Msg, r.Phase))
+	title := cleanLine(joined(": ", r.Phase, strings.TrimPrefix(r.Msg, r.Phase+": ")))
 	if f.mode == "github" {
 		f.raw("::group::" + title + "\n")
 		return

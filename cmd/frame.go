@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"godeploy/internal/event"
@@ -56,7 +57,7 @@ func (s *state) endPhase(e event.Event) {
 			p.ended, p.fail = true, e.Result == "failed" || e.Error != ""
 			p.took = time.Duration(e.MS) * time.Millisecond
 			if e.Msg != "" {
-				p.text = cleanLine(e.Msg)
+				p.text = strings.TrimPrefix(strings.TrimPrefix(cleanLine(e.Msg), e.Phase+" ok: "), e.Phase+": ")
 			}
 		}
 	}
@@ -147,7 +148,7 @@ func (p phaseState) line(now time.Time, l look, cols int) string {
 func row(indent, mark, text string, took time.Duration, cols int) string {
 	width := min(cols, 78)
 	room := max(8, width-len(indent)-2-9)
-	return fmt.Sprintf("%s%s %s %7s", indent, mark, pad(fit(text, room+1), room), brief(took))
+	return strings.TrimRight(fmt.Sprintf("%s%s %s %7s", indent, mark, pad(fit(text, room+1), room), brief(took)), " ")
 }
 
 // brief is a duration in at most seven columns.
@@ -188,7 +189,7 @@ func (s *state) shown(room int, l look, cols int) []string {
 		}
 	}
 	if !all {
-		out = append(out, fmt.Sprintf("    +%d done, %d waiting or not shown", done, waiting))
+		out = append(out, fit(fmt.Sprintf("    +%d done, %d waiting or not shown", done, waiting), cols))
 	}
 	return out
 }

@@ -9,8 +9,6 @@ import (
 
 	"godeploy/internal/fault"
 	"godeploy/inventory"
-
-	"github.com/mattn/go-runewidth"
 )
 
 func inventoryCommand() *command {
@@ -20,32 +18,23 @@ func inventoryCommand() *command {
 		Sub: []*command{{
 			Name: "show", Group: groupFile, Usage: "the hosts, with everything they take from roles and defaults", Args: "[ENV]", Env: true,
 			Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json"},
+			About:    "With -v also every other key, its value and the line it comes from.",
 			Run:      runInventoryShow,
 		}},
 	}
 }
 
-// hostView is a host as `inventory show` tells it.
-type hostView struct {
-	Name    string     `json:"name"`
-	Address string     `json:"address"`
-	User    string     `json:"user,omitempty"`
-	Port    int        `json:"port"`
-	Jump    [][]string `json:"jump,omitempty"`
-	Roles   []string   `json:"roles"`
-	Weight  int        `json:"weight"`
-	Tags    []string   `json:"tags,omitempty"`
-	Backup  bool       `json:"backup,omitempty"`
-	HostKey string     `json:"host_key,omitempty"`
-	File    string     `json:"file"`
-	Line    int        `json:"line"`
+// inventoryDocument is the JSON document of `inventory show`.
+type inventoryDocument struct {
+	inventory.View
+	Settings []settingView `json:"settings"`
 }
 
-type inventoryView struct {
-	App   string     `json:"app"`
-	Path  string     `json:"path"`
-	Env   string     `json:"env"`
-	Hosts []hostView `json:"hosts"`
+// settingView is a key with the line its value comes from; none for a default.
+type settingView struct {
+	inventory.Setting
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
 }
 
 func runInventoryShow(_ context.Context, c *call) error {
@@ -53,29 +42,41 @@ func runInventoryShow(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	view := inventoryView{App: c.env.App.Name, Path: c.env.App.Path, Env: c.env.Name, Hosts: []hostView{}}
-	for _, h := range hosts {
-		view.Hosts = append(view.Hosts, viewOf(h))
+	doc := inventoryDocument{View: c.env.View(hosts)}
+	for _, s := range c.file.Settings(c.env.Name) {
+		doc.Settings = append(doc.Settings, settingView{Setting: s, File: s.Pos.File, Line: s.Pos.Line})
 	}
 	if c.looks().mode == "json" {
-		return c.document(view)
+		return c.document(doc)
 	}
-	return table(c.sys.Stdout, []string{"HOST", "ADDRESS", "USER", "PORT", "VIA", "ROLES", "WEIGHT", "TAGS", "FROM"}, c.inventoryRows(view.Hosts))
+	heading := []string{"HOST", "ADDRESS", "USER", "PORT", "VIA", "ROLES", "WEIGHT", "TAGS", "FROM"}
+	if err := table(c.sys.Stdout, heading, c.inventoryRows(doc.Hosts)); err != nil || c.opt.Verbose == 0 {
+		return err
+	}
+	fmt.Fprintln(c.sys.Stdout)
+	return table(c.sys.Stdout, []string{"KEY", "VALUE", "FROM"}, c.settingRows(doc.Settings))
 }
 
-func viewOf(h inventory.Host) hostView {
-	return hostView{Name: h.Name, Address: h.Address, User: h.User, Port: h.Port, Jump: h.Jump, Roles: h.Roles, Weight: h.Weight,
-		Tags: h.Tags, Backup: h.Backup, HostKey: h.HostKey, File: h.Pos.File, Line: h.Pos.Line}
-}
-
-func (c *call) inventoryRows(hosts []hostView) [][]string {
+func (c *call) inventoryRows(hosts []inventory.HostView) [][]string {
 	var rows [][]string
 	for _, h := range hosts {
-		from := fault.Pos{File: c.relative(h.File), Line: h.Line}.String()
 		rows = append(rows, []string{h.Name, h.Address, h.User, strconv.Itoa(h.Port), jumpText(h.Jump),
-			strings.Join(h.Roles, ","), strconv.Itoa(h.Weight), strings.Join(h.Tags, ","), from})
+			strings.Join(h.Roles, ","), strconv.Itoa(h.Weight), strings.Join(h.Tags, ","), c.lineOf(h.File, h.Line)})
 	}
 	return rows
+}
+
+func (c *call) settingRows(all []settingView) [][]string {
+	var rows [][]string
+	for _, s := range all {
+		rows = append(rows, []string{s.Key, s.Value, orElse(c.lineOf(s.File, s.Line), "default")})
+	}
+	return rows
+}
+
+// lineOf is "godeploy.toml:12", "" when the place is unknown.
+func (c *call) lineOf(file string, line int) string {
+	return fault.Pos{File: c.relative(file), Line: line}.String()
 }
 
 // jumpText shows alternatives with a bar between them and chains as ssh writes them.
@@ -93,7 +94,7 @@ func table(w io.Writer, heading []string, rows [][]string) error {
 	widths := make([]int, len(heading))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], runewidth.StringWidth(clean(cell)))
+			widths[i] = max(widths[i], displayWidth(clean(cell)))
 		}
 	}
 	var b strings.Builder

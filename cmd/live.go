@@ -108,7 +108,7 @@ func repaint(out *bytes.Buffer, before, after []string, above string) {
 
 // fit cuts text to so many columns of a terminal.
 func fit(text string, cols int) string {
-	if runewidth.StringWidth(text) < cols {
+	if displayWidth(text) < cols {
 		return text
 	}
 	return runewidth.Truncate(text, max(1, cols-1), "~")
@@ -116,3 +116,6 @@ func fit(text string, cols int) string {
 
 // pad fills text with spaces up to so many columns.
 func pad(text string, cols int) string { return runewidth.FillRight(text, cols) }
+
+// displayWidth is the number of columns that text takes on a terminal.
+func displayWidth(text string) int { return runewidth.StringWidth(text) }

@@ -27,24 +27,24 @@ const (
 
 func newRunID(now time.Time) string { return now.UTC().Format("20060102-150405") }
 
-// logs opens the run file and --log. A run file that cannot be written is no reason to stop and comes
+// logs opens --log and the run file, and gives the path of the latter. A run file that cannot be written is no reason to stop and comes
 // back as a warning; a --log that was asked for is.
-func (c *call) logs(greeting hello) (kept []sink, warning string, err error) {
+func (c *call) logs(greeting hello) (kept []sink, path, warning string, err error) {
 	if c.opt.Log != "" {
 		f, err := os.OpenFile(c.path(c.opt.Log), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 		if err != nil {
-			return nil, "", usagef("the log file cannot be written").Wrap(err)
+			return nil, "", "", usagef("the log file cannot be written").Wrap(err)
 		}
 		kept = append(kept, newJSONLines(f, f, greeting))
 	}
 	if c.file == nil || c.leaf.cmd == nil || !c.leaf.cmd.Story {
-		return kept, "", nil
+		return kept, "", "", nil
 	}
 	f, err := openRunFile(filepath.Join(c.file.Dir, ".godeploy"), greeting.Run)
 	if err != nil {
-		return kept, fmt.Sprintf("this run is not recorded: %v", err), nil
+		return kept, "", fmt.Sprintf("this run is not recorded: %v", err), nil
 	}
-	return append(kept, newJSONLines(f, f, greeting)), "", nil
+	return append(kept, newJSONLines(f, f, greeting)), f.Name(), "", nil
 }
 
 // path makes a path of the command line absolute.

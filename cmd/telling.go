@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"godeploy/internal/event"
-	"godeploy/internal/fault"
 )
 
 // begin opens the story of a run: the renderer, the run file and --log. The event is the run's first;
@@ -16,14 +15,14 @@ func (c *call) begin(first event.Event) (event.Reporter, error) {
 	now := c.sys.Now()
 	run := newRunID(now)
 	greeting := c.hello(run, now)
-	kept, warning, err := c.logs(greeting)
+	kept, runFile, warning, err := c.logs(greeting)
 	if err != nil {
 		return nil, err
 	}
 	screen, tick := c.screen(greeting, now)
 	s := newStory(run, c.sys.Now, tick, append([]sink{screen}, kept...)...)
 	c.mu.Lock()
-	c.story = s
+	c.story, c.runFile = s, runFile
 	c.mu.Unlock()
 	s.Report(c.firstEvent(first))
 	if warning != "" {
@@ -64,13 +63,36 @@ func (c *call) screen(greeting hello, now time.Time) (sink, time.Duration) {
 	}
 }
 
-// print writes data to stdout. In json mode only events stand there, and it writes nothing.
+// print writes data to stdout: at once, or when a story is being told, after it, so that a live display
+// does not run through it. In json mode stdout has events only, and print writes nothing.
 func (c *call) print(format string, args ...any) error {
-	if c.looks().mode == "json" {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drawn.mode == "json" {
+		return nil
+	}
+	if c.story != nil {
+		fmt.Fprintf(&c.data, format, args...)
 		return nil
 	}
 	_, err := fmt.Fprintf(c.sys.Stdout, format, args...)
 	return err
+}
+
+// mark is the sign in front of a closing line.
+func (c *call) mark(well bool) string {
+	l := c.looks()
+	if well {
+		return l.paint(green, l.marks().done)
+	}
+	return l.paint(red, l.marks().failed)
+}
+
+// runLog is the path of this run's file, "" when it has none; it is known once the story has begun.
+func (c *call) runLog() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.runFile
 }
 
 // conclude adds lines for a person that are printed to stderr after the story has ended, so that a
@@ -84,7 +106,7 @@ func (c *call) conclude(format string, args ...any) {
 // closeStory reports what went wrong and ends the story; then come the closing lines.
 func (c *call) closeStory(err error, code int) {
 	c.mu.Lock()
-	s, closing, l := c.story, c.closing, c.drawn
+	s, closing, l, data := c.story, c.closing, c.drawn, c.data.Bytes()
 	c.mu.Unlock()
 	if s == nil && l.mode == "json" && l.lines && err != nil && !c.abandoned {
 		if _, problem := c.begin(event.Event{}); problem == nil { // else the log file is what err is about
@@ -97,6 +119,7 @@ func (c *call) closeStory(err error, code int) {
 	if l.mode == "json" {
 		return
 	}
+	_, _ = c.sys.Stdout.Write(data) // whoever closed stdout does not want it
 	for _, line := range closing {
 		fmt.Fprintln(c.sys.Stderr, line)
 	}
@@ -104,7 +127,7 @@ func (c *call) closeStory(err error, code int) {
 
 func (c *call) endStory(s *story, err error, code int) {
 	if !isSilent(err) {
-		for _, f := range gather(c.nearby(fault.All(err))) {
+		for _, f := range gather(c.nearby(faultsOf(err))) {
 			if e := faultEvent(f); !s.told(e.Code, e.Msg) {
 				s.forMachines(e)
 			}

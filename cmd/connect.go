@@ -1,0 +1,79 @@
+package cmd
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/inventory"
+	"godeploy/sshx"
+)
+
+// connect gives the pool that reaches the hosts of the environment; the caller closes it. Host keys
+// come from the project's known_hosts, the user's and the machine's, in this order.
+func (c *call) connect(report event.Reporter) *sshx.Pool {
+	var ask sync.Mutex // one question at a time, whatever number of keys needs one
+	return sshx.NewPool(sshx.Options{
+		Keys:        c.env.SSH.Keys,
+		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
+		KnownHosts:  c.knownHosts(),
+		Report:      report,
+		Passphrase: func(ctx context.Context, key string) ([]byte, error) {
+			ask.Lock()
+			defer ask.Unlock()
+			return c.passphrase(ctx, key)
+		},
+	})
+}
+
+func (c *call) knownHosts() []string {
+	files := []string{c.projectKnownHosts()}
+	if c.sys.Home != "" {
+		files = append(files, filepath.Join(c.sys.Home, ".ssh", "known_hosts"))
+	}
+	return append(files, "/etc/ssh/ssh_known_hosts")
+}
+
+// projectKnownHosts is the file that `keys trust` writes, and that belongs into the user's repository.
+func (c *call) projectKnownHosts() string {
+	return filepath.Join(c.file.Dir, ".godeploy", "known_hosts")
+}
+
+// target turns a host of the file into one to log in to, its jump hosts resolved.
+func (c *call) target(h inventory.Host) (sshx.Target, error) {
+	t := c.bareTarget(h)
+	for _, names := range h.Jump {
+		var chain []sshx.Target
+		for _, name := range names {
+			hop, ok := c.env.Host(name)
+			if !ok {
+				return t, fault.New(fault.HostUnknown, "%s goes through %q, which is no host of %s", h.Name, name, c.env.Name).At(h.Pos)
+			}
+			chain = append(chain, c.bareTarget(hop))
+		}
+		t.Jumps = append(t.Jumps, chain)
+	}
+	return t, nil
+}
+
+func (c *call) bareTarget(h inventory.Host) sshx.Target {
+	return sshx.Target{
+		Name: h.Name, Alias: c.env.Name + "/" + h.Name, Address: h.Address, Port: h.Port,
+		User: orElse(h.User, c.sys.User), HostKey: h.HostKey,
+	}
+}
+
+// targets resolves many hosts, in their order.
+func (c *call) targets(hosts []inventory.Host) ([]sshx.Target, error) {
+	var all []sshx.Target
+	for _, h := range hosts {
+		t, err := c.target(h)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
