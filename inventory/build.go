@@ -227,7 +227,6 @@ func (b *builder) host(d *decoder, path []string, name string, raw any) namedEnt
 		return namedEntry{name, entry}
 	}
 	d.table(path, table, reflect.ValueOf(&entry).Elem())
-	_, entry.jumpSet = table["jump"]
 	return namedEntry{name, entry}
 }
 
@@ -257,7 +256,8 @@ func (b *builder) resolve(e *Env, entries []namedEntry) {
 			if h.User == "" {
 				h.User = role.User
 			}
-			if jump == nil && !entry.jumpSet && !names(role.Jump, h.Name) {
+			// An empty list is not nil: it says that there is no jump.
+			if jump == nil && !names(role.Jump, h.Name) {
 				jump = role.Jump
 			}
 		}

@@ -197,7 +197,7 @@ func (d *document) picture(offset, width, before int) []string {
 		rows = append(rows, fmt.Sprintf("%6d | %s", n, clip(d.line(n))))
 	}
 	start := d.places.lines[line-1]
-	left := utf8.RuneCountInString(d.src[start:offset])
+	left := utf8.RuneCountInString(strings.TrimPrefix(d.src[start:offset], "\xef\xbb\xbf"))
 	marked, _, _ := strings.Cut(d.src[offset:min(offset+max(width, 1), len(d.src))], "\n")
 	carets := max(utf8.RuneCountInString(marked), 1)
 	if left+carets > maxPicture {

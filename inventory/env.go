@@ -43,8 +43,7 @@ type hostEntry struct {
 	Backup  bool     `toml:"backup" doc:"gets traffic only when the others are down"`
 	HostKey string   `toml:"host_key" rule:"fingerprint" doc:"SHA256 fingerprint its host key must have"`
 
-	jumpSet bool
-	pos     fault.Pos
+	pos fault.Pos
 }
 
 // Host finds a host by its exact name.

@@ -174,6 +174,7 @@ func TestScalarRows(t *testing.T) {
 		{"V13 batch", key("release", `batch = "0%"`), "", `"0%"`, "percentage"},
 		{"V13 batch sign", key("release", `batch = "+1"`), "", `"+1"`, "percentage"},
 		{"V13 ramp down", key("release", `batch = ["30%", "20%", "100%"]`), "", `"20%"`, "larger"},
+		{"V13 ramp still", key("release", `batch = ["20%", "20%", "100%"]`), "", `"20%", "100%"`, "larger"},
 		{"V13 ramp end", key("release", `batch = [1, "30%"]`), "", `"30%"`, "must end"},
 		{"V13 ramp", key("release", `batch = [1, "30%", "100%"]`), "", "", ""},
 		{"V15 scheme", key("health", `url = "file:///etc/passwd"`), "", `"file`, "http://"},

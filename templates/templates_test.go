@@ -46,6 +46,7 @@ func TestCheckRefuses(t *testing.T) {
 	for _, c := range []struct{ text, msg, at string }{
 		{"x {{.Host.Adress}}", "unknown field .Host.Adress", ".Host.Adress"},
 		{"{{if false}}{{.Nope}}{{end}}", "unknown field .Nope", ".Nope"},
+		{"{{if .Env.Name}}{{else}}{{.Nope}}{{end}}", "unknown field .Nope", ".Nope"},
 		{"{{.Host}}", "unknown field .Host", ".Host"},
 		{"{{.Host.Name.Len}}", "unknown field .Host.Name.Len", ".Host.Name.Len"},
 		{"{{.}}", "must not use {{.}}", "."},
