@@ -97,15 +97,29 @@ func oddKey(key toml.Key) bool { return strings.ContainsAny(strings.Join(key, ""
 func TestManyHostsKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	const many = 20_000
-	var b strings.Builder
-	b.WriteString(head + "[env.prod.role.app]\njump = \"gate\"\n[env.prod.hosts]\ngate = { address = \"192.0.2.1\" }\n")
-	for i := 1; i < many; i++ {
-		fmt.Fprintf(&b, "h%d = { role = \"app\", address = \"10.%d.%d.%d\" }\n", i, i>>16, i>>8&255, i&255)
-	}
-	f := mustParse(t, b.String())
+	f := mustParse(t, manyHosts(many))
 	e := mustEnv(t, f, "")
 	if len(e.Hosts) != many || e.Hosts[many-1].Name != fmt.Sprintf("h%d", many-1) {
 		t.Fatalf("got %d hosts", len(e.Hosts))
+	}
+}
+
+// manyHosts makes a file of so many hosts, all but the first behind a jump.
+func manyHosts(n int) string {
+	var b strings.Builder
+	b.WriteString(head + "[env.prod.role.app]\njump = \"gate\"\n[env.prod.hosts]\ngate = { address = \"192.0.2.1\" }\n")
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, "h%d = { role = \"app\", address = \"10.%d.%d.%d\" }\n", i, i>>16, i>>8&255, i&255)
+	}
+	return b.String()
+}
+
+func BenchmarkHundredThousandHosts(b *testing.B) {
+	src := []byte(manyHosts(maxHosts))
+	for b.Loop() {
+		if _, err := Parse("godeploy.toml", src, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
