@@ -66,7 +66,7 @@ func (s *sender) run() (Stats, error) {
 		err = errors.New("receiver speaks another version")
 	}
 	if err != nil {
-		return Stats{}, lost(err)
+		return Stats{}, s.refused(lost(err))
 	}
 	parent := Hash(hello[len(streamMagic):])
 	// Answers are taken in while content goes out: a receiver that gives up may not find us writing
@@ -150,7 +150,7 @@ func (s *sender) converse(parent Hash) (Stats, error) {
 
 // refused ends the conversation after the receiver's last word, which was err.
 func (s *sender) refused(err error) error {
-	if _, told := errors.AsType[peerError](err); told {
+	if _, told := errors.AsType[peerError](err); told || s.answer == nil {
 		_ = s.out.last(frameStop, nil) // a receiver that does not hear it hears the end of the stream
 	}
 	return err
