@@ -176,6 +176,9 @@ type ExecReply struct {
 	TimedOut bool   `json:"timed_out,omitempty"`
 	Dropped  int64  `json:"dropped,omitempty"` // bytes of output past the cap
 	MS       int64  `json:"ms"`
+	// Held: something it left running kept its output open, which is closed now: a daemon that
+	// still writes there will fail. It should be started with its output redirected.
+	Held bool `json:"held,omitempty"`
 }
 
 // ProcsRequest asks about a process and its children.

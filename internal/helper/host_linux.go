@@ -1,0 +1,284 @@
+package helper
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+	filesync "godeploy/sync"
+)
+
+// host is one helper at work.
+type host struct {
+	locks    *locks
+	programs *programs
+	hash     func() (string, error)
+	handlers map[wire.Kind]wire.Handler
+}
+
+func newHost() (*host, error) {
+	programs, err := newPrograms()
+	if err != nil {
+		return nil, err
+	}
+	h := &host{
+		locks:    &locks{state: lockState(), held: map[wire.Site][]*os.File{}},
+		programs: programs,
+		hash:     sync.OnceValues(ownHash),
+	}
+	h.handlers = map[wire.Kind]wire.Handler{
+		wire.KindHello:   on(h.hello),
+		wire.KindLock:    on(h.lock),
+		wire.KindUnlock:  on(h.unlock),
+		wire.KindState:   on(h.state),
+		wire.KindPrepare: on(h.prepare),
+		wire.KindStage:   h.stage,
+		wire.KindSwitch:  on(h.change),
+		wire.KindMark:    on(h.mark),
+		wire.KindRemove:  on(h.remove),
+		wire.KindExec:    h.exec,
+		wire.KindProcs:   on(procs),
+		wire.KindSignal:  on(signalProc),
+		wire.KindFile:    on(file),
+	}
+	return h, nil
+}
+
+// message is a pointer to a message type that checks itself.
+type message[T any] interface {
+	*T
+	wire.Checker
+}
+
+// on makes a handler of a function of one message.
+func on[T any, P message[T]](do func(context.Context, T) (any, error)) wire.Handler {
+	return func(ctx context.Context, r *wire.Request) (any, error) {
+		var req T
+		if err := r.Decode(P(&req)); err != nil {
+			return nil, err
+		}
+		return do(ctx, req)
+	}
+}
+
+// serve answers until the controller goes. The order at the end keeps two runs apart: handlers have
+// ended their programs, what these left behind is killed, and then the locks go.
+func (h *host) serve(ctx context.Context, rwc io.ReadWriteCloser) error {
+	server := &wire.Server{Handler: h.handle}
+	err := server.Serve(ctx, rwc)
+	h.programs.killAll()
+	h.locks.releaseAll()
+	return err
+}
+
+func (h *host) handle(ctx context.Context, r *wire.Request) (any, error) {
+	do, ok := h.handlers[r.Kind]
+	if !ok {
+		return nil, wire.ErrUnsupported
+	}
+	return do(ctx, r)
+}
+
+func (h *host) hello(context.Context, wire.Nothing) (any, error) {
+	hash, err := h.hash()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	me := self()
+	return wire.HelloReply{
+		Protocol: wire.Protocol, Hash: hash, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
+		UID: os.Getuid(), User: me.name, Home: me.home, BootID: strings.TrimSpace(string(boot)), Now: time.Now(),
+	}, nil
+}
+
+func ownHash() (string, error) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)), errors.Join(err, f.Close())
+}
+
+func (h *host) lock(_ context.Context, req wire.LockRequest) (any, error) {
+	held, err := h.locks.take(req.Site, req.Holder)
+	if err != nil || held != nil {
+		return wire.LockReply{Held: held}, err
+	}
+	h.programs.killOrphans()
+	return wire.LockReply{}, nil
+}
+
+func (h *host) unlock(_ context.Context, req wire.UnlockRequest) (any, error) {
+	h.locks.release(req.Site)
+	return nil, nil
+}
+
+// site opens an app's layout for one request.
+func site(s wire.Site) (*Site, error) {
+	uid, gid, err := owner(s.Owner)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := filesync.OpenLocal(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	physical, err := filepath.EvalSymlinks(s.Path)
+	if err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return &Site{FS: tree, Path: s.Path, Physical: physical, UID: uid, GID: gid, WorkingDirs: workingDirs}, nil
+}
+
+// owner gives whom files are to belong to; a helper that is not root leaves them its own.
+func owner(name string) (uid, gid int, err error) {
+	if name == "" || os.Geteuid() != 0 {
+		return -1, -1, nil
+	}
+	who, err := lookup(name)
+	return who.uid, who.gid, err
+}
+
+// locked runs do on an app's layout if its lock is held here.
+func (h *host) locked(s wire.Site, do func(*Site) (any, error)) (any, error) {
+	if !h.locks.has(s) {
+		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", s.App)
+	}
+	tree, err := site(s)
+	if err != nil {
+		return nil, explain(err, "open %s", s.Path)
+	}
+	reply, err := do(tree)
+	return reply, errors.Join(err, tree.FS.Close())
+}
+
+func (h *host) state(ctx context.Context, req wire.StateRequest) (any, error) {
+	holder, err := h.locks.holder(req.Site)
+	if err != nil {
+		return nil, explain(err, "look at the lock")
+	}
+	tree, err := site(req.Site)
+	if errors.Is(err, fs.ErrNotExist) {
+		state, err := absent(req)
+		state.Holder = holder
+		return state, err
+	}
+	if err != nil {
+		return nil, explain(err, "open %s", req.Site.Path)
+	}
+	state, err := tree.State(ctx, req.SharedFiles)
+	state.Holder = holder
+	state.Writable = writable(req.Site.Path)
+	return state, errors.Join(err, tree.FS.Close())
+}
+
+// absent is the state of an app whose path is not there: the room is that of the folder it would
+// be made in.
+func absent(req wire.StateRequest) (wire.State, error) {
+	above := filepath.Dir(req.Site.Path)
+	for {
+		if _, err := os.Stat(above); err == nil {
+			break
+		}
+		above = filepath.Dir(above) // ends at "/", which is there
+	}
+	state := wire.State{Missing: req.SharedFiles, Writable: unix.Access(above, unix.W_OK|unix.X_OK) == nil}
+	tree, err := filesync.OpenLocal(above)
+	if err != nil {
+		return state, explain(err, "open %s", above)
+	}
+	room, err := tree.Free()
+	state.FreeBytes, state.FreeNodes = room.Bytes, room.Nodes
+	return state, errors.Join(err, tree.Close())
+}
+
+// writable reports whether this user can make what is missing in the layout.
+func writable(root string) bool {
+	for _, d := range []string{"", releasesDir, sharedDir, stateDir, recordsDir} {
+		err := unix.Access(filepath.Join(root, d), unix.W_OK|unix.X_OK)
+		if err != nil && (d == "" || !errors.Is(err, fs.ErrNotExist)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *host) prepare(ctx context.Context, req wire.PrepareRequest) (any, error) {
+	if !h.locks.has(req.Site) {
+		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", req.Site.App)
+	}
+	if err := makePath(req.Site); err != nil {
+		return nil, explain(err, "make %s", req.Site.Path)
+	}
+	// The lock was taken elsewhere while the path was not there.
+	if err := h.locks.follow(req.Site); err != nil {
+		return nil, err
+	}
+	return h.locked(req.Site, func(s *Site) (any, error) { return nil, s.Prepare(ctx, req.SharedDirs) })
+}
+
+// makePath makes the app's path with what is missing on the way; only the last folder becomes the
+// owner's.
+func makePath(s wire.Site) error {
+	if _, err := os.Stat(s.Path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	uid, gid, err := owner(s.Owner)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Path), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.Path, 0o755); err != nil {
+		return err
+	}
+	return os.Lchown(s.Path, uid, gid)
+}
+
+func (h *host) stage(ctx context.Context, r *wire.Request) (any, error) {
+	var req wire.StageRequest
+	if err := r.Decode(&req); err != nil {
+		return nil, err
+	}
+	return h.locked(req.Site, func(s *Site) (any, error) { return s.Stage(ctx, req, r.Stream()) })
+}
+
+func (h *host) change(ctx context.Context, req wire.SwitchRequest) (any, error) {
+	return h.locked(req.Site, func(s *Site) (any, error) {
+		previous, err := s.Switch(ctx, req.ID, req.Expect)
+		return wire.SwitchReply{Previous: previous}, err
+	})
+}
+
+func (h *host) mark(ctx context.Context, req wire.MarkRequest) (any, error) {
+	return h.locked(req.Site, func(s *Site) (any, error) {
+		return nil, s.Mark(ctx, req.ID, req.Mark, req.Previous)
+	})
+}
+
+func (h *host) remove(ctx context.Context, req wire.RemoveRequest) (any, error) {
+	return h.locked(req.Site, func(s *Site) (any, error) {
+		kept, err := s.Remove(ctx, req.IDs)
+		return wire.RemoveReply{Kept: kept}, err
+	})
+}

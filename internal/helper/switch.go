@@ -1,0 +1,126 @@
+package helper
+
+import (
+	"context"
+	"slices"
+
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// Switch points current at a release in one step and makes that durable: a reader sees the release
+// before or the one after, never none. It gives what current pointed to. With expect, current must
+// point there, else nothing is changed. id "" removes current, the undo of a first release.
+//
+// The context is not looked at: a switch is too short to be stopped half way.
+func (s *Site) Switch(_ context.Context, id, expect string) (previous string, err error) {
+	previous, refusal, err := s.current()
+	switch {
+	case err != nil:
+		return "", explain(err, "read current")
+	case refusal != "":
+		return "", s.refused(refusal)
+	case expect != "" && previous != expect:
+		return "", fault.New(fault.SwitchFailed, "current points to %s, not to %s as it should", orNone(previous), expect).
+			Hint("somebody else switched this host meanwhile")
+	case id == previous:
+		return previous, nil
+	}
+	if id == "" {
+		err = s.FS.RemoveAll(currentLink)
+	} else {
+		err = s.point(id)
+	}
+	if err == nil {
+		err = s.FS.SyncDir(".")
+	}
+	return previous, explain(err, "switch current")
+}
+
+func (s *Site) refused(refusal string) error {
+	return fault.New(fault.LayoutRefused, "%s: %s", s.Path, refusal).
+		Hint("godeploy only switches a link it made; move what is there away once").
+		Try("mv %s/current %s/current.before-godeploy", s.Path, s.Path)
+}
+
+func orNone(id string) string {
+	if id == "" {
+		return "nothing"
+	}
+	return id
+}
+
+// point renames a new link over current.
+func (s *Site) point(id string) error {
+	if _, err := s.record(id); err != nil {
+		return s.unknown(id, err)
+	}
+	whole, err := s.isDir(releasesDir + "/" + id)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		return fault.New(fault.ReleaseUnknown, "release %s is not on this host", id)
+	}
+	if err := s.FS.RemoveAll(newLink); err != nil { // of a run that died
+		return err
+	}
+	if err := s.FS.Symlink(releasesDir+"/"+id, newLink); err != nil {
+		return err
+	}
+	if err := s.own(newLink); err != nil {
+		return err
+	}
+	return s.FS.Rename(newLink, currentLink)
+}
+
+// Remove removes releases. It refuses them all when current is among them, and keeps and names
+// those that a process stands in or runs from. Each is renamed away first, so a half removed one is
+// never taken for a release.
+func (s *Site) Remove(ctx context.Context, ids []string) (kept []string, err error) {
+	current, _, err := s.current()
+	if err != nil {
+		return nil, explain(err, "read current")
+	}
+	if current != "" && slices.Contains(ids, current) {
+		return nil, fault.New(fault.LayoutRefused, "release %s is current and is not removed", current)
+	}
+	used, err := s.inUse(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if slices.Contains(used, id) {
+			kept = append(kept, id)
+			continue
+		}
+		if ctx.Err() != nil {
+			return kept, context.Cause(ctx)
+		}
+		if err := s.remove(id); err != nil {
+			return kept, explain(err, "remove release %s", id)
+		}
+	}
+	return kept, nil
+}
+
+func (s *Site) remove(id string) error {
+	if err := wire.CheckID(id); err != nil {
+		return err
+	}
+	gone := releasesDir + "/" + goneMark + id
+	if s.has(releasesDir + "/" + id) {
+		if err := s.FS.RemoveAll(gone); err != nil { // of a run that died
+			return err
+		}
+		if err := s.FS.Rename(releasesDir+"/"+id, gone); err != nil {
+			return err
+		}
+	}
+	for _, p := range []string{recordPath(id), treesDir + "/" + id, gone} {
+		if err := s.FS.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
