@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/renameio/v2"
 )
 
 // knownHeader stands at the top of a file we begin.
@@ -50,12 +48,27 @@ func editKnownHosts(path, alias string, keys []HostKey, replace bool) error {
 	return writeKnownHosts(path, text)
 }
 
-// writeKnownHosts replaces the file: temp name, fsync, rename. A link stays one.
+// writeKnownHosts replaces the file: temp name, fsync, rename. A link stays one, and so do the
+// permissions.
 func writeKnownHosts(path string, text []byte) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	return renameio.WriteFile(path, text, 0o644, renameio.WithExistingPermissions())
+	mode := fs.FileMode(0o644)
+	if about, err := os.Stat(path); err == nil {
+		mode = about.Mode().Perm()
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".known_hosts-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing is left of it after the rename
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // readSmall reads a file that may be missing.

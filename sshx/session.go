@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -21,10 +22,17 @@ type session struct {
 	err    error
 }
 
+// A server may count a session for a moment after it has ended: so often, with that much time
+// between, one is asked for again when none other is open.
+const (
+	openTries = 20
+	openPause = 50 * time.Millisecond
+)
+
 // open waits for a place and opens a session. A server that refuses one while others are open has a
 // smaller MaxSessions than usual: then the place of one of those is waited for.
 func (c *Conn) open(ctx context.Context) (*session, error) {
-	for {
+	for try := 1; ; {
 		in, err := c.sessions.enter(ctx, c.done)
 		if err != nil {
 			return nil, err
@@ -41,10 +49,33 @@ func (c *Conn) open(ctx context.Context) (*session, error) {
 			c.sessions.leave()
 			return nil, err
 		}
-		if !c.sessions.shrink() {
-			return nil, fault.New(fault.SSHRefused, "%s does not open a session", c.target.place(viaOf(c.hop))).
-				On(c.target.Name).Hint("sshd's MaxSessions may be 0, or the account has no shell").Wrap(err)
+		if c.sessions.shrink() {
+			continue
 		}
+		if try++; try > openTries {
+			return nil, c.noSession(err)
+		}
+		if err := rest(ctx, openPause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// noSession says that the host does not open even one.
+func (c *Conn) noSession(err error) error {
+	return fault.New(fault.SSHRefused, "%s does not open a session", c.target.place(viaOf(c.hop))).
+		On(c.target.Name).Hint("sshd's MaxSessions may be 0").Wrap(err)
+}
+
+// rest waits, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-over.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -43,20 +43,26 @@ func (t *turnstile) enter(ctx context.Context, done <-chan struct{}) (bool, erro
 func (t *turnstile) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.used--
-	close(t.freed)
-	t.freed = make(chan struct{})
+	t.free()
 }
 
-// shrink gives the place back and keeps it closed for good: the server would not have this many. It
-// returns false when this was the only one, so that waiting would not help.
+// shrink gives the place back and lets no more in than are in now: the server would not have one
+// more. It returns false when nobody else is in, so that there is nobody to wait for.
 func (t *turnstile) shrink() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.used--
+	t.free()
 	if t.used < 1 {
+		t.width = 1
 		return false
 	}
 	t.width = min(t.width, t.used)
 	return true
+}
+
+// free wakes all who wait; the lock is held.
+func (t *turnstile) free() {
+	t.used--
+	close(t.freed)
+	t.freed = make(chan struct{})
 }
