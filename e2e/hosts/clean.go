@@ -23,17 +23,20 @@ const stateDir = "/run/godeploy-e2e"
 // idPattern finds a fleet's id in a namespace's or a folder's name.
 var idPattern = regexp.MustCompile(`^(gd[0-9a-f]{6})(-|$)`)
 
-// Sweep removes what fleets whose process is gone left behind: hosts, mounts, namespaces, folders.
-// With all it also takes fleets that were asked to stay (Options.Keep), but never one whose process
-// still lives. It gives the ids of the fleets it removed.
-func Sweep(all bool) ([]string, error) {
+// Sweep removes what fleets whose process is gone left behind: hosts, mounts, namespaces, folders. It
+// leaves alone a fleet whose process lives and one that was asked to stay (Options.Keep): others
+// may work on it. It gives the ids of the fleets it removed.
+func Sweep() ([]string, error) {
 	ids, err := fleetIDs()
 	if err != nil {
 		return nil, err
 	}
 	var gone []string
 	for _, id := range ids {
-		removed, err := sweepOne(id, all)
+		if kept(id) {
+			continue
+		}
+		removed, err := removeUnlocked(id)
 		if err != nil {
 			return gone, fmt.Errorf("remove fleet %s: %w", id, err)
 		}
@@ -44,11 +47,32 @@ func Sweep(all bool) ([]string, error) {
 	return gone, nil
 }
 
-func sweepOne(id string, all bool) (bool, error) {
-	state := filepath.Join(stateDir, id)
-	if _, err := os.Stat(filepath.Join(state, "keep")); err == nil && !all {
-		return false, nil
+// Kept lists the fleets that were asked to stay.
+func Kept() ([]string, error) {
+	ids, err := fleetIDs()
+	return slices.DeleteFunc(ids, func(id string) bool { return !kept(id) }), err
+}
+
+func kept(id string) bool {
+	_, err := os.Stat(filepath.Join(stateDir, id, "keep"))
+	return err == nil
+}
+
+// Remove removes one kept fleet, named by its id: on a shared machine the others are somebody's.
+func Remove(id string) error {
+	if !kept(id) {
+		return fmt.Errorf("no kept fleet %q", id)
 	}
+	removed, err := removeUnlocked(id)
+	if err == nil && !removed {
+		return fmt.Errorf("fleet %s is in use by a running process", id)
+	}
+	return err
+}
+
+// removeUnlocked removes a fleet unless a living process holds its lock, and says whether it did.
+func removeUnlocked(id string) (bool, error) {
+	state := filepath.Join(stateDir, id)
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return false, err
 	}
@@ -180,11 +204,16 @@ func mountsUnder(dir string) []string {
 		return nil
 	}
 	defer f.Close()
+	// The kernel writes blanks in octal here.
+	blanks := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var found []string
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
-			found = append(found, fields[4])
+		if len(fields) < 5 {
+			continue
+		}
+		if point := blanks.Replace(fields[4]); point == dir || strings.HasPrefix(point, dir+"/") {
+			found = append(found, point)
 		}
 	}
 	slices.Reverse(found)

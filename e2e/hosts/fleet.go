@@ -20,7 +20,7 @@ import (
 type Options struct {
 	// Only names the hosts to boot; empty means all seven. The networks are there either way.
 	Only []string
-	// Keep lets the fleet outlive this process, for people; Sweep(true) removes it.
+	// Keep lets the fleet outlive this process, for people; Remove takes it away by its id.
 	Keep bool
 	// Log, if set, is told in one line each what takes long. It may be called concurrently.
 	Log func(format string, args ...any)
@@ -60,7 +60,7 @@ func Start(ctx context.Context, opts Options) (*Fleet, error) {
 	if err := usable(); err != nil {
 		return nil, err
 	}
-	if _, err := Sweep(false); err != nil {
+	if _, err := Sweep(); err != nil {
 		return nil, err
 	}
 	opts.Log("base tree %s", baseName())
@@ -73,7 +73,7 @@ func Start(ctx context.Context, opts Options) (*Fleet, error) {
 		return nil, err
 	}
 	if err := f.build(ctx); err != nil {
-		return nil, errors.Join(err, f.remove())
+		return nil, errors.Join(fmt.Errorf("fleet %s: %w", f.ID, err), f.remove())
 	}
 	return f, nil
 }

@@ -47,16 +47,16 @@ func allPIDs() []int {
 }
 
 // nspawnPIDs finds the nspawn processes by the machine name on their command line, so that those of
-// a killed run are found too.
+// a killed run are found too. A shell that is about to become one counts: it has the same words.
 func nspawnPIDs(match func(machine string) bool) []int {
 	var pids []int
 	for _, pid := range allPIDs() {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err != nil || !bytes.Contains(line, []byte("systemd-nspawn\x00")) {
+		if err != nil || !bytes.Contains(line, []byte("systemd-nspawn")) {
 			continue
 		}
 		args := strings.Split(string(line), "\x00")
-		if filepath.Base(args[0]) != "systemd-nspawn" {
+		if name := filepath.Base(args[0]); name != "systemd-nspawn" && name != "sh" {
 			continue
 		}
 		if i := slices.Index(args, "-M"); i >= 0 && i+1 < len(args) && match(args[i+1]) {

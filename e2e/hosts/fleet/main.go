@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,16 +29,20 @@ func command(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "up":
 		return up(ctx)
-	case len(args) == 1 && args[0] == "down":
-		gone, err := hosts.Sweep(true)
-		fmt.Println("removed:", gone)
+	case len(args) == 2 && args[0] == "down":
+		return hosts.Remove(args[1])
+	case len(args) == 1 && args[0] == "list":
+		ids, err := hosts.Kept()
+		for _, id := range ids {
+			fmt.Println(id)
+		}
 		return err
 	case len(args) == 1 && args[0] == "base":
 		dir, err := hosts.Base(ctx, hosts.CacheDir())
 		fmt.Println(dir)
 		return err
 	}
-	return fmt.Errorf("usage: fleet up | down | base")
+	return errors.New("usage: fleet up | list | down ID | base")
 }
 
 // up leaves a fleet with the project's first version installed by hand on every app host.
@@ -51,7 +56,8 @@ func up(ctx context.Context) error {
 	defer f.Close()
 	project := filepath.Join(filepath.Dir(f.KeyFile), "project")
 	if err := install(ctx, f, project); err != nil {
-		return err
+		_ = f.Close() // lets go of it, so that Remove may take it
+		return errors.Join(err, hosts.Remove(f.ID))
 	}
 	in := "ip netns exec " + f.ID + "-op "
 	fmt.Printf("fleet %s stands. From the operator's place:\n  %sssh -F %s app1\n  %scurl -i http://203.0.113.11/\n"+
