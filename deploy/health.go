@@ -125,7 +125,7 @@ func (p Probe) client(dial Dialer) *http.Client {
 }
 
 func (p Probe) unhealthy(last error) error {
-	return fault.New(fault.HealthFailed, "%s did not become healthy in %d tries", p.Host, p.Tries).
+	return fault.New(fault.HealthFailed, "did not become healthy in %d tries", p.Tries).
 		On(p.Host).Fact("%v (%d tries)", last, p.Tries)
 }
 

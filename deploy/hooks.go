@@ -77,7 +77,7 @@ func (r *run) hostHooks(ctx context.Context, m *member, name, phase, dir string,
 		if !r.wanted(h, m) {
 			continue
 		}
-		if err := hooks.Run(ctx, HookOf(r.Env, name, h), place, HostRunner{m.Host, r.Env.SSH.Sudo}, r.Report); err != nil {
+		if err := hooks.Run(ctx, HookOf(m.env, name, h), place, HostRunner{m.Host, r.Env.SSH.Sudo}, r.Report); err != nil {
 			return err
 		}
 	}
@@ -127,8 +127,8 @@ func (r *run) localEnd(ctx context.Context, err error) error {
 	return errors.Join(err, r.localHooks(context.WithoutCancel(ctx), "local_failed", status, r.Env.Hooks.LocalFailed))
 }
 
-// releaseDir is the folder of a release on its hosts.
-func releaseDir(env *inventory.Env, id string) string { return path.Join(env.App.Path, "releases", id) }
+// releaseDir is the folder of a release on the host.
+func (m *member) releaseDir(id string) string { return path.Join(m.env.App.Path, "releases", id) }
 
 func envNames(env map[string]string) string {
 	names := ""

@@ -10,6 +10,7 @@ import (
 
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
+	"godeploy/inventory"
 )
 
 // member is one host in the course of a run. Only the goroutine that works on the host at the moment
@@ -17,6 +18,7 @@ import (
 type member struct {
 	Host
 	name     string
+	env      *inventory.Env // as this host sees it
 	state    wire.State
 	outcome  Outcome
 	previous string // current before the run
@@ -27,10 +29,10 @@ type member struct {
 	took     time.Duration
 }
 
-func newMembers(hosts []Host) []*member {
+func newMembers(env *inventory.Env, hosts []Host) []*member {
 	members := make([]*member, len(hosts))
 	for i, h := range hosts {
-		members[i] = &member{Host: h, name: h.Inventory().Name, outcome: Unchanged}
+		members[i] = &member{Host: h, name: h.Inventory().Name, env: env.On(h.Inventory()), outcome: Unchanged}
 	}
 	return members
 }

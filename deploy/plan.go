@@ -75,7 +75,7 @@ func (r *run) compare(ctx context.Context, m *member, want Want, plan *Plan) err
 	line.Current = m.state.Current
 	had := &filesync.Manifest{}
 	if m.state.Current != "" {
-		reply, err := m.File(ctx, wire.FileRequest{Path: r.Env.App.Path + "/.godeploy/manifests/" + m.state.Current})
+		reply, err := m.File(ctx, wire.FileRequest{Path: m.env.App.Path + "/.godeploy/manifests/" + m.state.Current})
 		if err != nil || !reply.Exists {
 			line.Send = -1
 			return nil

@@ -110,19 +110,19 @@ func (r *run) ready(ctx context.Context, m *member, want Want) error {
 
 // refusal turns what the host's layout forbids into a fault with its way out.
 func refusal(r *run, m *member) error {
-	path := r.Env.App.Path
+	path := m.env.App.Path
 	switch {
 	case m.state.Refusal != "":
-		return fault.New(fault.LayoutRefused, "%s/current on %s cannot be switched: %s", path, m.name, m.state.Refusal).
+		return fault.New(fault.LayoutRefused, "%s/current cannot be switched: %s", path, m.state.Refusal).
 			Hint("godeploy switches current as a link and never touches a real folder").
 			Try("godeploy exec %s -l %s -- mv %s/current %s/before-godeploy", r.Env.Name, m.name, path, path)
 	case !m.state.Writable:
 		user := m.Facts().User
-		return fault.New(fault.SudoNeeded, "%s cannot write %s on %s", user, path, m.name).
+		return fault.New(fault.SudoNeeded, "%s cannot write %s", user, path).
 			Hint("make the folder once, as root").
 			Try("ssh root@%s install -d -o %s %s", m.Inventory().Address, user, path)
 	case len(m.state.Missing) > 0:
-		f := fault.New(fault.SharedMissing, "shared file %s is missing on %s", m.state.Missing[0], m.name)
+		f := fault.New(fault.SharedMissing, "shared file %s is missing", m.state.Missing[0])
 		for _, file := range m.state.Missing {
 			f.Fact("%s/shared/%s", path, file)
 		}
@@ -139,9 +139,9 @@ func room(m *member, manifest *filesync.Manifest) error {
 	}
 	switch free := m.state; {
 	case free.FreeBytes >= 0 && free.FreeBytes < need:
-		return fault.New(fault.DiskFull, "%s has no room for the release: %d MB free, %d MB needed", m.name, free.FreeBytes>>20, need>>20)
+		return fault.New(fault.DiskFull, "no room for the release: %d MB free, %d MB needed", free.FreeBytes>>20, need>>20)
 	case free.FreeNodes > 0 && free.FreeNodes < nodes:
-		return fault.New(fault.InodeFull, "%s has no inodes for the release: %d free, %d needed", m.name, free.FreeNodes, nodes)
+		return fault.New(fault.InodeFull, "no inodes for the release: %d free, %d needed", free.FreeNodes, nodes)
 	}
 	return nil
 }

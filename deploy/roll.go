@@ -78,7 +78,7 @@ func (r *run) turn(ctx context.Context, m *member) (err error) {
 	if err := r.serve(ctx, m, r.release.ID, r.Env.Release.Restart != "full"); err != nil {
 		return err
 	}
-	if err := r.hostHooks(ctx, m, "after", "after", r.Env.App.Path+"/current", r.Env.Hooks.After, false); err != nil {
+	if err := r.hostHooks(ctx, m, "after", "after", m.env.App.Path+"/current", r.Env.Hooks.After, false); err != nil {
 		return err
 	}
 	if err := m.Mark(ctx, r.release.ID, wire.MarkHealthy, m.previous); err != nil {

@@ -43,17 +43,15 @@ type run struct {
 func (f *Fleet) newRun(command string) *run {
 	return &run{
 		Fleet:   f,
-		members: newMembers(f.Hosts),
+		members: newMembers(f.Env, f.Hosts),
 		began:   f.Now(),
 		result:  Result{Command: command, Env: f.Env.Name, Verdict: Refused},
 	}
 }
 
-// site names the app for the hosts.
-func (f *Fleet) site() wire.Site { return SiteOf(f.Env) }
-
-// SiteOf names the app of an environment as its hosts know it.
-func SiteOf(env *inventory.Env) wire.Site {
+// SiteOf names the app of an environment as one of its hosts knows it.
+func SiteOf(env *inventory.Env, h inventory.Host) wire.Site {
+	env = env.On(h)
 	return wire.Site{App: env.App.Name, Path: env.App.Path, Owner: env.App.Owner}
 }
 
@@ -161,7 +159,7 @@ func (r *run) told(m *member, phase string) hooks.Told {
 // ToldOf is what every hook can be told: the environment, the folders, the host (the zero Host on the
 // operator's machine) and the release at hand.
 func ToldOf(env *inventory.Env, h inventory.Host, release, phase string) hooks.Told {
-	path := env.App.Path
+	path := env.On(h).App.Path
 	t := hooks.Told{
 		Env: env.Name, App: env.App.Name, Release: release, Phase: phase,
 		Path: path, Current: path + "/current", Shared: path + "/shared",

@@ -70,7 +70,7 @@ func (r *run) prepareService(ctx context.Context) error {
 	}
 	for _, m := range r.members {
 		if m.state.Current == "" {
-			return fault.New(fault.ReleaseUnknown, "%s has no release yet", m.name).On(m.name).
+			return fault.New(fault.ReleaseUnknown, "no release yet").On(m.name).
 				Try("godeploy release %s", r.Env.Name)
 		}
 	}

@@ -39,7 +39,7 @@ func (r *run) stageAll(ctx context.Context, want Want) error {
 
 func (r *run) stageRequest(m *member) wire.StageRequest {
 	return wire.StageRequest{
-		Site: r.site(), Release: r.release, Parent: parentOf(m.state),
+		Site: SiteOf(r.Env, m.Inventory()), Release: r.release, Parent: parentOf(m.state),
 		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
 		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links,
 	}
@@ -59,9 +59,8 @@ func parentOf(s wire.State) string {
 // build runs the release hooks and the check on every host, then the once hooks on the first. All
 // happens in the staged release: what serves does not see it.
 func (r *run) build(ctx context.Context) error {
-	dir := releaseDir(r.Env, r.release.ID)
 	err := r.phase(ctx, "build", "build: on "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
-		if err := r.hostHooks(ctx, m, "release", "build", dir, r.Env.Hooks.Release, false); err != nil {
+		if err := r.hostHooks(ctx, m, "release", "build", m.releaseDir(r.release.ID), r.Env.Hooks.Release, false); err != nil {
 			return err
 		}
 		return r.Service.Check(ctx, m.Host, r.release.ID)
@@ -71,7 +70,7 @@ func (r *run) build(ctx context.Context) error {
 	}
 	first := r.members[0]
 	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "once", Msg: "once: on " + first.name, Hosts: []string{first.name}})
-	if err := r.hostHooks(ctx, first, "once", "once", dir, r.Env.Hooks.Once, false); err != nil {
+	if err := r.hostHooks(ctx, first, "once", "once", first.releaseDir(r.release.ID), r.Env.Hooks.Once, false); err != nil {
 		return onHost(first.name, err)
 	}
 	r.result.Once = true

@@ -86,19 +86,15 @@ func Run(ctx context.Context, h Hook, at Place, run Runner, report event.Reporte
 
 // verdict turns how a hook ended into nil or the fault that a person reads.
 func verdict(h Hook, at Place, ended Ended, tail []string) error {
-	where := "here"
-	if at.Host != "" {
-		where = at.Host
-	}
 	var f *fault.Error
 	switch {
 	case ended.TimedOut:
-		f = fault.New(fault.HookTimeout, "hook %s ran longer than %s on %s", h.Name, h.Timeout, where).
+		f = fault.New(fault.HookTimeout, "hook %s ran longer than %s", h.Name, h.Timeout).
 			Hint("a hook's limit is [hooks] timeout, or timeout in its table form")
 	case ended.Signal != "":
-		f = fault.New(fault.HookFailed, "hook %s was ended by signal %s on %s", h.Name, ended.Signal, where)
+		f = fault.New(fault.HookFailed, "hook %s was ended by signal %s", h.Name, ended.Signal)
 	case ended.Exit != 0:
-		f = fault.New(fault.HookFailed, "hook %s exited with %d on %s", h.Name, ended.Exit, where)
+		f = fault.New(fault.HookFailed, "hook %s exited with %d", h.Name, ended.Exit)
 	default:
 		return nil
 	}

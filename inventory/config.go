@@ -27,7 +27,7 @@ type Config struct {
 // App says what is deployed and where it lies on its hosts.
 type App struct {
 	Name   string `toml:"name" rule:"appname" doc:"short name of the app; needed"`
-	Path   string `toml:"path" rule:"apppath" doc:"folder of the app on every host, absolute; needed"`
+	Path   string `toml:"path" rule:"apppath" doc:"folder of the app on every host, absolute; may hold {{.Host.Name}}; needed"`
 	Layout string `toml:"layout" enum:"releases|inplace" default:"releases" doc:"releases/ with current and shared/, or code straight in path"`
 	Keep   int    `toml:"keep" min:"1" max:"1000" default:"5" doc:"releases kept on each host for rollback"`
 	Owner  string `toml:"owner" rule:"owner" doc:"user or user:group the files belong to; empty = the login user"`

@@ -1,6 +1,10 @@
 package inventory
 
-import "godeploy/internal/fault"
+import (
+	"strings"
+
+	"godeploy/internal/fault"
+)
 
 // Env is one environment with the overlays applied and the hosts resolved. It is read-only and safe
 // for concurrent use.
@@ -54,6 +58,25 @@ func (e *Env) Host(name string) (Host, bool) {
 		}
 	}
 	return Host{}, false
+}
+
+// hostInPath is the one template that app.path may hold.
+const hostInPath = "{{.Host.Name}}"
+
+// checkAppPathText is CheckAppPath for a path that may name the host.
+func checkAppPathText(s string) error {
+	return CheckAppPath(strings.ReplaceAll(s, hostInPath, "host"))
+}
+
+// On gives the environment as one host sees it: with the host's name in app.path. Everything that
+// acts on a host works with this one.
+func (e *Env) On(h Host) *Env {
+	if !strings.Contains(e.App.Path, hostInPath) {
+		return e
+	}
+	own := *e
+	own.App.Path = strings.ReplaceAll(e.App.Path, hostInPath, h.Name)
+	return &own
 }
 
 // ReleaseHosts gives the hosts that a release goes to: those with one of [release] roles, in the

@@ -45,7 +45,7 @@ func ruleFor(name string) rule {
 	case "appname":
 		return checkAppName
 	case "apppath":
-		return CheckAppPath
+		return checkAppPathText
 	case "abspath":
 		return checkAbsPath
 	case "alias":

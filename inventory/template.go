@@ -9,6 +9,7 @@ import (
 
 // TemplateData is what {{…}} can name on one host for one release; the id may be empty.
 func (e *Env) TemplateData(h Host, releaseID string) templates.Data {
+	e = e.On(h)
 	d := templates.Data{
 		Host:    templates.Host{Name: h.Name, Address: h.Address, Weight: h.Weight},
 		App:     templates.App{Name: e.App.Name, Path: e.App.Path, Current: e.App.Path + "/current", Shared: e.App.Path + "/shared"},

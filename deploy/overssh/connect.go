@@ -89,7 +89,7 @@ func (c *Connector) start(ctx context.Context, h inventory.Host, conn *sshx.Conn
 	case err != nil:
 		return nil, err
 	}
-	return &helped{site: deploy.SiteOf(c.Env), host: h, conn: conn, client: client, facts: facts}, nil
+	return &helped{site: deploy.SiteOf(c.Env, h), host: h, conn: conn, client: client, facts: facts}, nil
 }
 
 // weaker says, once per host, what is lost without the helper.

@@ -40,7 +40,7 @@ func newPlain(ctx context.Context, env *inventory.Env, h inventory.Host, conn *s
 	if err != nil {
 		return nil, err
 	}
-	p := &plain{site: deploy.SiteOf(env), host: h, conn: conn, client: client}
+	p := &plain{site: deploy.SiteOf(env, h), host: h, conn: conn, client: client}
 	if p.facts, err = p.ask(ctx); err != nil {
 		_ = client.Close() // err tells more
 		return nil, err

@@ -16,6 +16,7 @@ import (
 // workers that boot on broken code take the master with them. Where there is no way to check, that
 // is told and the release goes on.
 func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
+	s = s.on(h)
 	dir := s.env.App.Path + "/releases/" + id
 	text, environ, err := s.checkText(ctx, h, id, dir)
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
 	place := hooks.Place{Host: h.Inventory().Name, Phase: "build", Dir: dir, Env: told}
 	err = hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: s.env.SSH.Sudo}, s.report)
 	if f := fault.All(err); len(f) == 1 && f[0].Code == fault.HookFailed {
-		f[0].Code, f[0].Msg = fault.CheckFailed, "the new code does not import on "+h.Inventory().Name
+		f[0].Code, f[0].Msg = fault.CheckFailed, "the new code does not import"
 		return f[0]
 	}
 	return err

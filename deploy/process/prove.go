@@ -29,7 +29,7 @@ func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wi
 	stale := fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)
 	return s.await(ctx, h, id, s.env.Process.StopTimeout+bootTime, stale, func(procs []wire.Proc) (bool, error) {
 		if len(procs) == 0 || procs[0].PID != master.PID || procs[0].Start != master.Start {
-			return false, fault.New(fault.RestartFailed, "the gunicorn master on %s ended on HUP", h.Inventory().Name).
+			return false, fault.New(fault.RestartFailed, "the gunicorn master ended on HUP").
 				Hint("new code that does not boot ends the master")
 		}
 		for _, p := range procs[1:] {
@@ -102,17 +102,17 @@ func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit tim
 }
 
 func (s *Service) unproven(h deploy.Host, id string, f found, last string) error {
-	name := h.Inventory().Name
 	if f.PID == 0 {
-		return fault.New(fault.RestartFailed, "the service on %s does not run (%s)", name, f.State)
+		return fault.New(fault.RestartFailed, "the service does not run (%s)", f.State)
 	}
-	return fault.New(fault.ReleaseNotLive, "the service on %s does not serve %s", name, id).
+	return fault.New(fault.ReleaseNotLive, "the service does not serve %s", id).
 		Fact("%s", last).
 		Hint("start gunicorn with --chdir %s/current on its command line, without --preload", s.env.App.Path)
 }
 
 // Serves implements deploy.Service.
 func (s *Service) Serves(ctx context.Context, h deploy.Host, id string) error {
+	s = s.on(h)
 	if _, ok := s.manager.(scripts); ok {
 		return nil
 	}

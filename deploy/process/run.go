@@ -25,7 +25,7 @@ func output(ctx context.Context, h deploy.Host, argv ...string) (string, error) 
 		return "", err
 	}
 	if reply.Exit != 0 || reply.TimedOut {
-		f := fault.New(fault.RestartFailed, "%s exited with %d on %s", strings.Join(argv, " "), reply.Exit, h.Inventory().Name)
+		f := fault.New(fault.RestartFailed, "%s exited with %d", strings.Join(argv, " "), reply.Exit)
 		for _, line := range lastLines(said, 3) {
 			f.Fact("| %s", line)
 		}
@@ -61,7 +61,7 @@ func (s *Service) asRoot(h deploy.Host, argv ...string) ([]string, error) {
 // would allow it.
 func (s *Service) needSudo(h deploy.Host, argv []string) error {
 	user := h.Facts().User
-	f := fault.New(fault.SudoNeeded, "%s may not run %s on %s", user, argv[0], h.Inventory().Name).
+	f := fault.New(fault.SudoNeeded, "%s may not run %s as root", user, argv[0]).
 		Fact("sudoers line: %s ALL=(root) NOPASSWD: %s", user, strings.Join(sudoRules(s.env.Process.Unit), ", "))
 	if !s.env.SSH.Sudo {
 		return f.Hint("log in as root, or set sudo = true in [ssh]")

@@ -64,8 +64,18 @@ func New(env *inventory.Env, report event.Reporter) *Service {
 	return s
 }
 
+// on gives the service as one host sees it: app.path may hold the host's name.
+func (s *Service) on(h deploy.Host) *Service {
+	env := s.env.On(h.Inventory())
+	if env == s.env {
+		return s
+	}
+	return New(env, s.report)
+}
+
 // Ready implements deploy.Service.
 func (s *Service) Ready(ctx context.Context, h deploy.Host) error {
+	s = s.on(h)
 	if err := s.refuseHUP(); err != nil {
 		return err
 	}
@@ -85,12 +95,14 @@ func (s *Service) refuseHUP() error {
 
 // State implements deploy.Service.
 func (s *Service) State(ctx context.Context, h deploy.Host) (string, error) {
+	s = s.on(h)
 	f, err := s.manager.find(ctx, h)
 	return f.State, err
 }
 
 // Start implements deploy.Service. A service that runs already is left alone when it serves id.
 func (s *Service) Start(ctx context.Context, h deploy.Host, id string) error {
+	s = s.on(h)
 	f, err := s.manager.find(ctx, h)
 	if err != nil {
 		return err
@@ -111,6 +123,7 @@ func (s *Service) Start(ctx context.Context, h deploy.Host, id string) error {
 
 // Stop implements deploy.Service. A service that does not run is stopped already.
 func (s *Service) Stop(ctx context.Context, h deploy.Host) error {
+	s = s.on(h)
 	if list := s.env.Hooks.Stop; len(list) > 0 {
 		return s.hooks(ctx, h, "stop", "", list, false)
 	}
@@ -119,6 +132,7 @@ func (s *Service) Stop(ctx context.Context, h deploy.Host) error {
 
 // Restart implements deploy.Service. What does not run is started, whatever was asked for.
 func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, graceful bool) error {
+	s = s.on(h)
 	before, master, err := s.look(ctx, h)
 	if err != nil {
 		return err

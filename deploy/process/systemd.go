@@ -26,7 +26,7 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 		return err
 	}
 	if props["LoadState"] != "loaded" {
-		return fault.New(fault.RemoteToolMissing, "unit %s is %s on %s", m.unit(), props["LoadState"], h.Inventory().Name).
+		return fault.New(fault.RemoteToolMissing, "unit %s is %s", m.unit(), props["LoadState"]).
 			Hint("install the unit once, as root; its ExecStart should have --chdir %s/current", m.env.App.Path).
 			Try("godeploy exec %s -l %s -- systemctl status %s", m.env.Name, h.Inventory().Name, m.unit())
 	}
