@@ -94,7 +94,7 @@ func gather(all []*fault.Error) []*fault.Error {
 		i := slices.IndexFunc(out, func(g *fault.Error) bool { return sameCause(g, f) })
 		if i < 0 {
 			joint := *f
-			joint.Hosts = slices.Clone(f.Hosts)
+			joint.Hosts, joint.Facts, joint.Next = slices.Clone(f.Hosts), slices.Clone(f.Facts), slices.Clone(f.Next)
 			out = append(out, &joint)
 			continue
 		}
@@ -130,7 +130,14 @@ func withoutHosts(msg string, hosts []string) string {
 	return msg
 }
 
+// merge adds a fault with the same cause. Evidence that differs is kept, with its host in front.
 func merge(into, f *fault.Error) {
+	if !slices.Equal(into.Facts, f.Facts) {
+		if len(into.Hosts) == 1 {
+			into.Facts = ofHost(into.Hosts[0], into.Facts)
+		}
+		into.Facts = append(into.Facts, ofHost(f.Hosts[0], f.Facts)...)
+	}
 	for _, h := range f.Hosts {
 		if !slices.Contains(into.Hosts, h) {
 			into.Hosts = append(into.Hosts, h)
@@ -141,6 +148,14 @@ func merge(into, f *fault.Error) {
 			into.Next = append(into.Next, n)
 		}
 	}
+}
+
+func ofHost(host string, facts []string) []string {
+	var out []string
+	for _, f := range facts {
+		out = append(out, host+": "+f)
+	}
+	return out
 }
 
 // headline is the message with the hosts in front, whatever way the fault names them.
