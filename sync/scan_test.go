@@ -1,0 +1,310 @@
+package filesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"godeploy/internal/fault"
+)
+
+func paths(m *Manifest) []string {
+	var all []string
+	for i := range m.Entries {
+		all = append(all, m.Entries[i].Path)
+	}
+	return all
+}
+
+func TestScanSeesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{"b": "x", "a/c": "y", "a-b": "", "a/d/": "", "l": "->b", "big": noise(1, 300_000), ".git/x": "", "sub/.git": "gitdir:"})
+	ok(t, os.Chmod(filepath.Join(dir, "b"), os.ModeSetuid|0o754))
+	src := scanDir(t, dir)
+	if got, want := paths(src.Manifest), []string{"a", "a-b", "a/c", "a/d", "b", "big", "l", "sub"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if e := src.Manifest.Find("b"); e.Mode != 0o754 || e.Hash.String() != "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" {
+		t.Errorf("got %+v", e)
+	}
+	if e := src.Manifest.Find("big"); len(e.Chunks) < 3 || e.Hash.IsZero() {
+		t.Errorf("got %d chunks", len(e.Chunks))
+	}
+	before := src.Manifest.Root()
+	ok(t, os.Chtimes(filepath.Join(dir, "b"), time.Unix(5, 0), time.Unix(5, 0)))
+	if scanDir(t, dir).Manifest.Root() != before {
+		t.Error("a time changed the root")
+	}
+	ok(t, os.Chmod(filepath.Join(dir, "b"), 0o755))
+	if scanDir(t, dir).Manifest.Root() == before {
+		t.Error("permission bits did not change the root")
+	}
+}
+
+func TestScanRefusesWithEveryPathNamed(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{"ok": "x", "abs": "->/etc/passwd", "up": "->../x", "d/up": "->../../x", "d/in": "->../ok", "dangling": "->nowhere"})
+	ok(t, mkfifo(filepath.Join(dir, "fifo")))
+	_, err := Scan(t.Context(), dir, ScanOptions{})
+	all := fault.All(err)
+	if len(all) != 4 {
+		t.Fatalf("got %d faults, want 4: %v", len(all), err)
+	}
+	for i, name := range []string{"abs", "d/up", "fifo", "up"} {
+		if all[i].Code != fault.SyncSource || !strings.HasPrefix(all[i].Msg, name+" ") || all[i].Cause == "" {
+			t.Errorf("fault %d: got %q, want one about %s", i, all[i].Msg, name)
+		}
+	}
+	src, err := Scan(t.Context(), dir, ScanOptions{Symlinks: "skip", Special: "skip"})
+	ok(t, err)
+	defer src.Close()
+	if got := paths(src.Manifest); !slices.Equal(got, []string{"d", "d/in", "dangling", "ok"}) || len(src.Notes) != 4 {
+		t.Errorf("got %q with notes %q", got, src.Notes)
+	}
+	kept, err := Scan(t.Context(), dir, ScanOptions{Symlinks: "any", Special: "skip"})
+	ok(t, err)
+	defer kept.Close()
+	if kept.Manifest.Find("abs") == nil {
+		t.Error("symlinks = any left out a link")
+	}
+}
+
+func TestLinksAreResolvedOverTheTree(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		links   map[string]string
+		escapes bool
+	}{
+		{map[string]string{"a": "b", "b": "c"}, false},
+		{map[string]string{"a": "b", "b": "a"}, false},
+		{map[string]string{"a": "a"}, false},
+		{map[string]string{"a": "d/../d"}, false},
+		{map[string]string{"a": ".."}, true},
+		{map[string]string{"a": "."}, false},
+		{map[string]string{"a": "./b/.."}, false},
+		{map[string]string{"d/a": ".."}, false},
+		{map[string]string{"d/a": "../.."}, true},
+		{map[string]string{"d/e/a": "../..", "x": "d/e/a/.."}, true}, // each is fine by its letters
+		{map[string]string{"d/l": "..", "x": "d/l/d/l/../y"}, true},
+		{map[string]string{"d/e/up": "../..", "x": "d/e/up/d"}, false},
+		{map[string]string{"a": "/"}, true},
+		{map[string]string{"a": "b//..//./..", "b": "d"}, true},
+		{map[string]string{"a": "none/../../x"}, true},
+		{map[string]string{"a": "none/../x"}, false},
+	} {
+		m := &Manifest{Entries: []Entry{{Path: "d", Kind: Dir}, {Path: "d/e", Kind: Dir}}}
+		for path, text := range c.links {
+			m.Entries = append(m.Entries, Entry{Path: path, Kind: Link, Link: text})
+		}
+		slices.SortFunc(m.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+		got := false
+		for i := range m.Entries {
+			got = got || m.Entries[i].Kind == Link && m.escapes(&m.Entries[i])
+		}
+		if got != c.escapes {
+			t.Errorf("%v: escapes %v, want %v", c.links, got, c.escapes)
+		}
+	}
+}
+
+func TestScanRefusesWhatIsNoSource(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{"file": "x", "empty/": "", "only/.git/x": ""})
+	for _, name := range []string{"file", "empty", "only", "none"} {
+		_, err := Scan(t.Context(), filepath.Join(dir, name), ScanOptions{})
+		if !fault.Is(err, fault.SyncSource) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := Scan(t.Context(), "/", ScanOptions{}); !fault.Is(err, fault.SyncSource) {
+		t.Errorf("/: got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Scan(ctx, dir, ScanOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+}
+
+// restless changes under the reader: each Stat after the first sees another file.
+type restless struct {
+	FS
+	opens atomic.Int32
+	calm  int32 // opens before it holds still
+}
+
+type restlessFile struct {
+	FileReader
+	n     int32
+	stats int
+	calm  bool
+}
+
+func (r *restless) Open(path string) (FileReader, error) {
+	f, err := r.FS.Open(path)
+	n := r.opens.Add(1)
+	return &restlessFile{FileReader: f, n: n, calm: n > r.calm}, err
+}
+
+func (f *restlessFile) Stat() (Info, error) {
+	info, err := f.FileReader.Stat()
+	if f.stats++; f.stats > 1 && !f.calm {
+		info.CTime++
+	}
+	return info, err
+}
+
+func TestAFileThatChangesIsReadThreeTimes(t *testing.T) {
+	t.Parallel()
+	fsys := openDir(t, put(t, map[string]string{"f": "x"}))
+	for calm, want := range map[int32]bool{0: true, 2: true, 3: false} {
+		s := scanner{fs: &restless{FS: fsys, calm: calm}, faults: &faults{}}
+		_, err := s.scan(t.Context())
+		if (err == nil) != want || err != nil && !fault.Is(err, fault.SyncSourceChanged) {
+			t.Errorf("changing %d times: got %v", calm, err)
+		}
+	}
+}
+
+func TestSendFailsWhenTheSourceIsNoLongerWhatWasScanned(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(path string) error{
+		"rewritten": func(p string) error { return os.WriteFile(p, []byte("other"), 0o644) },
+		"same size": func(p string) error { return os.WriteFile(p, []byte("abcdf"), 0o644) },
+		"vanished":  os.Remove,
+		"shrunk":    func(p string) error { return os.Truncate(p, 1) },
+		"folder":    func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
+		"link":      func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+		"fifo":      func(p string) error { return errors.Join(os.Remove(p), mkfifo(p)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := put(t, map[string]string{"f": "abcde", "before": "x", "z": noise(1, 300_000)})
+			src := scanDir(t, dir)
+			ok(t, change(filepath.Join(dir, "f")))
+			app := t.TempDir()
+			e := transfer(t, src, SendOptions{}, ReceiveOptions{FS: openDir(t, app), ID: "r1", UID: -1, GID: -1})
+			if !fault.Is(e.sendErr, fault.SyncSourceChanged) || !fault.Is(e.receiveErr, fault.SyncSourceChanged) {
+				t.Errorf("sender %v, receiver %v", e.sendErr, e.receiveErr)
+			}
+			if left, _ := os.ReadDir(filepath.Join(app, "releases")); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
+func TestAFileThatGrewSendsWhatWasScanned(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{"log": "line 1\n"})
+	src := scanDir(t, dir)
+	ok(t, os.WriteFile(filepath.Join(dir, "log"), []byte("line 1\nline 2\n"), 0o644))
+	app := t.TempDir()
+	release(t, src, openDir(t, app), "r1", "")
+	if got, _ := os.ReadFile(filepath.Join(app, "releases/r1/log")); string(got) != "line 1\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestManyHostsFromOneSource(t *testing.T) {
+	t.Parallel()
+	src := scanDir(t, put(t, map[string]string{"a": "x", "d/b": noise(1, 100_000), "big": noise(2, 600_000)}))
+	apps := make([]string, 6)
+	var wg sync.WaitGroup
+	for i := range apps {
+		apps[i] = t.TempDir()
+		fsys := openDir(t, apps[i])
+		wg.Go(func() {
+			e := transfer(t, src, SendOptions{Compress: []string{"auto", "off"}[i%2]}, ReceiveOptions{FS: fsys, ID: "r1", UID: -1, GID: -1})
+			if err := errors.Join(e.sendErr, e.receiveErr); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, app := range apps {
+		if got := scanDir(t, filepath.Join(app, "releases/r1")).Manifest.Root(); got != src.Manifest.Root() {
+			t.Errorf("%s: another tree", app)
+		}
+	}
+}
+
+func TestAKnownParentIsToldByItsDifferences(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	for i := range 2000 {
+		files[fmt.Sprintf("d%d/f%d", i%20, i)] = fmt.Sprint(i)
+	}
+	dir := put(t, files)
+	fsys := openDir(t, t.TempDir())
+	src := scanDir(t, dir)
+	known := src.Manifest
+	release(t, src, fsys, "r1", "")
+	ok(t, os.Remove(filepath.Join(dir, "d3/f3")))
+	putIn(t, dir, map[string]string{"d4/f4": "new", "d5/g": "added", "aa": "first", "zz": "last"})
+	src = scanDir(t, dir)
+	var asked Hash
+	o := SendOptions{Parent: func(root Hash) *Manifest { asked = root; return known }}
+	e := transfer(t, src, o, ReceiveOptions{FS: fsys, ID: "r2", Parent: "r1", UID: -1, GID: -1})
+	ok(t, errors.Join(e.sendErr, e.receiveErr))
+	if asked != known.Root() || e.sent.Sent > 1500 {
+		t.Errorf("four changes took %d bytes", e.sent.Sent)
+	}
+	stored, err := ReadManifest(fsys, "r2")
+	ok(t, err)
+	if stored.Root() != src.Manifest.Root() {
+		t.Error("the host has another tree")
+	}
+	// A sender that has the wrong tree for the root is found out.
+	o.Parent = func(Hash) *Manifest { return known }
+	e = transfer(t, src, o, ReceiveOptions{FS: fsys, ID: "r3", Parent: "r2", UID: -1, GID: -1})
+	if e.receiveErr == nil || e.sendErr == nil {
+		t.Error("changes against another tree passed")
+	}
+}
+
+func TestCancelEndsBothSides(t *testing.T) {
+	t.Parallel()
+	src := scanDir(t, put(t, map[string]string{"a": "x"}))
+	ctx, cancel := context.WithCancel(t.Context())
+	a, b := net.Pipe()
+	defer b.Close()
+	done := make(chan error, 2)
+	go func() { _, err := Send(ctx, src, a, SendOptions{}); done <- err }()
+	fsys := openDir(t, t.TempDir())
+	c, d := net.Pipe()
+	defer d.Close()
+	go func() { _, err := Receive(ctx, ReceiveOptions{FS: fsys, ID: "r1"}, c); done <- err }()
+	cancel()
+	for range 2 {
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestProgressGoesToTheEnd(t *testing.T) {
+	t.Parallel()
+	src := scanDir(t, put(t, map[string]string{"a": "xy", "big": noise(1, 300_000)}))
+	var last, total int64
+	o := SendOptions{Progress: func(done, all int64) {
+		if done < last {
+			t.Errorf("went back from %d to %d", last, done)
+		}
+		last, total = done, all
+	}}
+	e := transfer(t, src, o, ReceiveOptions{FS: openDir(t, t.TempDir()), ID: "r1", UID: -1, GID: -1})
+	ok(t, errors.Join(e.sendErr, e.receiveErr))
+	if last != 300_002 || total != 300_002 {
+		t.Errorf("ended at %d of %d", last, total)
+	}
+}
