@@ -39,8 +39,9 @@ var errTimeout = errors.New("the program's time was up")
 // and, unless it starts a daemon, a mark in its environment that its descendants inherit: so those
 // that leave the session are found too, even after this helper was killed.
 type programs struct {
-	mark string // of this helper
-	last atomic.Int64
+	mark  string // of this helper
+	grace time.Duration
+	last  atomic.Int64
 }
 
 func newPrograms() (*programs, error) {
@@ -52,7 +53,8 @@ func newPrograms() (*programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at this process: %w", err)
 	}
-	return &programs{mark: fmt.Sprintf("%s.%d.%d.%s", strings.Trim(space, "pid:[]"), me.pid, me.start, rand.Text()[:8])}, nil
+	mark := fmt.Sprintf("%s.%d.%d.%s", strings.Trim(space, "pid:[]"), me.pid, me.start, rand.Text()[:8])
+	return &programs{mark: mark, grace: termGrace}, nil
 }
 
 func (h *host) exec(ctx context.Context, r *wire.Request) (any, error) {
@@ -88,7 +90,7 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 	if err := cmd.Start(); err != nil {
 		return wire.ExecReply{}, notStarted(req, cmd, err)
 	}
-	see(ctx, cmd.Process.Pid, mark, req.Keep)
+	p.see(ctx, cmd.Process.Pid, mark, req.Keep)
 	err = cmd.Wait()
 	reply := wire.ExecReply{MS: time.Since(began).Milliseconds(), Dropped: out.dropped(), Held: errors.Is(err, exec.ErrWaitDelay)}
 	ended(&reply, cmd.ProcessState)
@@ -101,7 +103,7 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 
 // see waits until the program has ended but not for its remains to be collected: as long as it is
 // a zombie nobody else can get its number, and what is left of its session can safely be ended.
-func see(ctx context.Context, pid int, mark string, keep bool) {
+func (p *programs) see(ctx context.Context, pid int, mark string, keep bool) {
 	of := func(s stat, marked func() string) bool {
 		return s.session == pid || mark != "" && marked() == mark
 	}
@@ -110,7 +112,7 @@ func see(ctx context.Context, pid int, mark string, keep bool) {
 	killer.Go(func() {
 		select {
 		case <-ctx.Done():
-			end(of, termGrace)
+			end(of, p.grace)
 		case <-gone:
 		}
 	})
