@@ -75,7 +75,7 @@ func TestCancelEndsRunAndItsCommandButNotTheConnection(t *testing.T) {
 		cancel(stop)
 	})
 	endsWithin(t, 8*time.Second, func() {
-		err := c.Run(ctx, "trap 'touch "+gone+"; exit' TERM; touch "+ready+"; while :; do sleep 0.05; done", nil, nil, nil)
+		err := c.Run(ctx, "exec >/dev/null 2>&1; trap 'touch "+gone+"; exit' TERM; touch "+ready+"; while :; do sleep 0.05; done", nil, nil, nil)
 		if !errors.Is(err, stop) {
 			t.Errorf("got %v, want the cause of the context", err)
 		}
