@@ -28,7 +28,7 @@ func Main(args []string, sys System) int {
 	c.settleLook(options{})
 	done := make(chan error, 1)
 	go func() { done <- c.execute(ctx, args[min(1, len(args)):]) }()
-	err, sig := c.wait(done)
+	sig, err := c.wait(done)
 	return c.finish(err, sig)
 }
 
@@ -45,16 +45,16 @@ func (i interruption) exit() int {
 }
 
 // wait waits for the command, and for signals meanwhile. The signal it returns is the first one.
-func (c *call) wait(done <-chan error) (error, os.Signal) {
+func (c *call) wait(done <-chan error) (os.Signal, error) {
 	var first os.Signal
 	var grace <-chan time.Time
 	for {
 		select {
 		case err := <-done:
-			return err, first
+			return first, err
 		case sig := <-c.sys.Signals:
 			if first != nil {
-				return c.drop(first), first
+				return first, c.drop(first)
 			}
 			first = sig
 			c.interrupt(sig)
@@ -64,7 +64,7 @@ func (c *call) wait(done <-chan error) (error, os.Signal) {
 				grace = timer.C
 			}
 		case <-grace:
-			return c.drop(first), first
+			return first, c.drop(first)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func atCommand(ctx context.Context, m *machine, spec *command, args ...string) i
 	}
 	done := make(chan error, 1)
 	go func() { done <- c.dispatch(ctx, tree, l) }()
-	err, sig := c.wait(done)
+	sig, err := c.wait(done)
 	return c.finish(err, sig)
 }
 
