@@ -1,0 +1,75 @@
+# The commands of a day's work; CONTRIBUTING.md says when to use which.
+SHELL    := /bin/bash -o pipefail
+# The version comes from git: the Go toolchain stamps tag, commit and "dirty" into the binary itself.
+LDFLAGS  := -s -w
+BLOBS    := deploy/overssh/blobs
+FUZZTIME ?= 20s
+ROOT     := $(filter 0,$(shell id -u))
+
+.PHONY: build helper test bench chaos lint dist mutants hosts-up hosts-down clean
+
+build: ## the godeploy binary, here
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o godeploy ./cmd/godeploy
+
+helper: ## the helpers that a release build carries in itself
+	@mkdir -p $(BLOBS)
+	@for arch in amd64 arm64; do \
+	  tmp=$$(mktemp -d) && \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w -buildid=' -o $$tmp/helper ./cmd/godeploy-helper && \
+	  zstd -q -19 -f $$tmp/helper -o $$tmp/helper.zst && \
+	  mv $$tmp/helper.zst $(BLOBS)/helper-linux-$$arch.zst && rm -r $$tmp || exit 1; \
+	done
+
+# Packages run one after the other where they boot hosts: two cores, and timings that mean something.
+ifeq ($(ROOT),0)
+test: ## everything, booted hosts too; installs what is missing
+	tools/apt.sh
+	go -C tools build -o $(CURDIR)/dist/gate ./gate
+	GODEPLOY_TEST_MUST_RUN=1 go test -race -shuffle=on -count=1 -timeout 20m -json ./... | dist/gate e2e/tests.txt
+	go -C tools test ./...
+else
+test: ## everything but the booted hosts, which need root
+	@tools/apt.sh only-say
+	go -C tools build -o $(CURDIR)/dist/gate ./gate
+	go test -race -shuffle=on -timeout 20m -json ./... | dist/gate
+	go -C tools test ./...
+	@echo "The end-to-end tests on booted hosts need root and did NOT run: sudo make test"
+endif
+
+bench: ## the kept benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+chaos: ## the fault tests with many more rounds
+	GODEPLOY_CHAOS=$${GODEPLOY_CHAOS:-20} go test -race -count=1 -timeout 60m ./internal/... ./deploy/... ./sshx/... ./sync/...
+
+lint: ## what a change must pass before anything else
+	go vet ./...
+	go -C tools vet ./...
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt: $$bad"; exit 1; }
+	go -C tools build -o $(CURDIR)/dist/staticcheck honnef.co/go/tools/cmd/staticcheck
+	dist/staticcheck ./...
+	GOOS=darwin go vet ./cmd/... && GOOS=windows go vet ./cmd/...
+	go test -count=1 -run 'TestFloors' ./e2e
+
+dist: helper ## release binaries with helpers inside
+	@mkdir -p dist
+	@for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64; do \
+	  os=$${target%/*}; arch=$${target#*/}; ext=; [ $$os = windows ] && ext=.exe; \
+	  echo "dist/godeploy-$$os-$$arch$$ext"; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -tags embedhelper,urfave_cli_no_docs -ldflags '$(LDFLAGS)' \
+	    -o dist/godeploy-$$os-$$arch$$ext ./cmd/godeploy || exit 1; \
+	done
+	cd dist && sha256sum godeploy-* > SHA256SUMS
+
+mutants: ## plants defects and sees that each is caught
+	go run ./e2e/mutants
+
+hosts-up: ## boots the test hosts and keeps them
+	go run ./e2e/hosts/fleet up
+
+hosts-down: ## removes kept hosts: make hosts-down FLEET=id; without FLEET, lists them
+	@if [ -n "$(FLEET)" ]; then go run ./e2e/hosts/fleet down $(FLEET); \
+	else echo "kept fleets (make hosts-down FLEET=id):"; go run ./e2e/hosts/fleet list; fi
+
+clean:
+	rm -rf dist godeploy $(BLOBS)/helper-linux-*.zst
