@@ -34,21 +34,21 @@ func self() account {
 }
 
 // lookup finds "user" or "user:group".
-func lookup(name string) (account, error) {
+func lookup(ctx context.Context, name string) (account, error) {
 	name, group, named := strings.Cut(name, ":")
-	a, err := lookupUser(name)
+	a, err := lookupUser(ctx, name)
 	if err != nil || !named {
 		return a, err
 	}
-	a.gid, err = lookupGroup(group)
+	a.gid, err = lookupGroup(ctx, group)
 	return a, err
 }
 
-func lookupUser(name string) (account, error) {
+func lookupUser(ctx context.Context, name string) (account, error) {
 	u, err := user.Lookup(name)
 	var unknown user.UnknownUserError
 	if errors.As(err, &unknown) {
-		u, err = ask(name)
+		u, err = ask(ctx, name)
 	}
 	if err != nil {
 		return account{}, fault.New(fault.ConfigValue, "user %s is not known on this host", name).Wrap(err)
@@ -67,20 +67,20 @@ func lookupUser(name string) (account, error) {
 }
 
 // ask finds a user that does not stand in /etc/passwd: a directory service's.
-func ask(name string) (*user.User, error) {
-	f, err := getent("passwd", name, 7)
+func ask(ctx context.Context, name string) (*user.User, error) {
+	f, err := getent(ctx, "passwd", name, 7)
 	if err != nil {
 		return nil, err
 	}
 	return &user.User{Username: f[0], Uid: f[2], Gid: f[3], HomeDir: f[5]}, nil
 }
 
-func lookupGroup(name string) (int, error) {
+func lookupGroup(ctx context.Context, name string) (int, error) {
 	g, err := user.LookupGroup(name)
 	if err == nil {
 		return strconv.Atoi(g.Gid)
 	}
-	f, err := getent("group", name, 4)
+	f, err := getent(ctx, "group", name, 4)
 	if err != nil {
 		return 0, fault.New(fault.ConfigValue, "group %s is not known on this host", name).Wrap(err)
 	}
@@ -88,8 +88,8 @@ func lookupGroup(name string) (int, error) {
 }
 
 // getent asks the system's own resolver, which knows directory services.
-func getent(table, name string, fields int) ([]string, error) {
-	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+func getent(ctx context.Context, table, name string, fields int) ([]string, error) {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
 	out, err := exec.CommandContext(ctx, "getent", table, name).Output()
 	if err != nil {

@@ -77,7 +77,7 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 	if !req.Keep {
 		mark = fmt.Sprintf("%s-%d", p.mark, p.last.Add(1))
 	}
-	cmd, err := command(req, mark)
+	cmd, err := command(ctx, req, mark)
 	if err != nil {
 		return wire.ExecReply{}, err
 	}
@@ -138,7 +138,7 @@ func ended(reply *wire.ExecReply, state *os.ProcessState) {
 }
 
 // command makes the process to start.
-func command(req wire.ExecRequest, mark string) (*exec.Cmd, error) {
+func command(ctx context.Context, req wire.ExecRequest, mark string) (*exec.Cmd, error) {
 	who := self()
 	attr := &unix.SysProcAttr{Setsid: true}
 	if !req.Keep {
@@ -146,7 +146,7 @@ func command(req wire.ExecRequest, mark string) (*exec.Cmd, error) {
 	}
 	if req.User != "" {
 		var err error
-		if who, err = lookup(req.User); err != nil {
+		if who, err = lookup(ctx, req.User); err != nil {
 			return nil, err
 		}
 		if attr.Credential, err = become(who); err != nil {

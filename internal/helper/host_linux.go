@@ -133,8 +133,8 @@ func (h *host) unlock(_ context.Context, req wire.UnlockRequest) (any, error) {
 }
 
 // site opens an app's layout for one request.
-func site(s wire.Site) (*Site, error) {
-	uid, gid, err := owner(s.Owner)
+func site(ctx context.Context, s wire.Site) (*Site, error) {
+	uid, gid, err := owner(ctx, s.Owner)
 	if err != nil {
 		return nil, err
 	}
@@ -150,20 +150,20 @@ func site(s wire.Site) (*Site, error) {
 }
 
 // owner gives whom files are to belong to; a helper that is not root leaves them its own.
-func owner(name string) (uid, gid int, err error) {
+func owner(ctx context.Context, name string) (uid, gid int, err error) {
 	if name == "" || os.Geteuid() != 0 {
 		return -1, -1, nil
 	}
-	who, err := lookup(name)
+	who, err := lookup(ctx, name)
 	return who.uid, who.gid, err
 }
 
 // locked runs do on an app's layout if its lock is held here.
-func (h *host) locked(s wire.Site, do func(*Site) (any, error)) (any, error) {
+func (h *host) locked(ctx context.Context, s wire.Site, do func(*Site) (any, error)) (any, error) {
 	if !h.locks.has(s) {
 		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", s.App)
 	}
-	tree, err := site(s)
+	tree, err := site(ctx, s)
 	if err != nil {
 		return nil, explain(err, "open %s", s.Path)
 	}
@@ -176,7 +176,7 @@ func (h *host) state(ctx context.Context, req wire.StateRequest) (any, error) {
 	if err != nil {
 		return nil, explain(err, "look at the lock")
 	}
-	tree, err := site(req.Site)
+	tree, err := site(ctx, req.Site)
 	if errors.Is(err, fs.ErrNotExist) {
 		state, err := absent(req)
 		state.Holder = holder
@@ -226,23 +226,23 @@ func (h *host) prepare(ctx context.Context, req wire.PrepareRequest) (any, error
 	if !h.locks.has(req.Site) {
 		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", req.Site.App)
 	}
-	if err := makePath(req.Site); err != nil {
+	if err := makePath(ctx, req.Site); err != nil {
 		return nil, explain(err, "make %s", req.Site.Path)
 	}
 	// The lock was taken elsewhere while the path was not there.
 	if err := h.locks.follow(req.Site); err != nil {
 		return nil, err
 	}
-	return h.locked(req.Site, func(s *Site) (any, error) { return nil, s.Prepare(ctx, req.SharedDirs) })
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) { return nil, s.Prepare(ctx, req.SharedDirs) })
 }
 
 // makePath makes the app's path with what is missing on the way; only the last folder becomes the
 // owner's.
-func makePath(s wire.Site) error {
+func makePath(ctx context.Context, s wire.Site) error {
 	if _, err := os.Stat(s.Path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	uid, gid, err := owner(s.Owner)
+	uid, gid, err := owner(ctx, s.Owner)
 	if err != nil {
 		return err
 	}
@@ -260,24 +260,24 @@ func (h *host) stage(ctx context.Context, r *wire.Request) (any, error) {
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	return h.locked(req.Site, func(s *Site) (any, error) { return s.Stage(ctx, req, r.Stream()) })
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) { return s.Stage(ctx, req, r.Stream()) })
 }
 
 func (h *host) change(ctx context.Context, req wire.SwitchRequest) (any, error) {
-	return h.locked(req.Site, func(s *Site) (any, error) {
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) {
 		previous, err := s.Switch(ctx, req.ID, req.Expect)
 		return wire.SwitchReply{Previous: previous}, err
 	})
 }
 
 func (h *host) mark(ctx context.Context, req wire.MarkRequest) (any, error) {
-	return h.locked(req.Site, func(s *Site) (any, error) {
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) {
 		return nil, s.Mark(ctx, req.ID, req.Mark, req.Previous)
 	})
 }
 
 func (h *host) remove(ctx context.Context, req wire.RemoveRequest) (any, error) {
-	return h.locked(req.Site, func(s *Site) (any, error) {
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) {
 		kept, err := s.Remove(ctx, req.IDs)
 		return wire.RemoveReply{Kept: kept}, err
 	})

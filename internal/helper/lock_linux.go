@@ -74,11 +74,14 @@ func (l *locks) take(s wire.Site, holder wire.Holder) (*wire.Holder, error) {
 func (l *locks) follow(s wire.Site) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	mine := l.held[key(s)]
+	if len(mine) == 0 { // let go of meanwhile
+		return fault.New(fault.LockLost, "the lock of %s is not held by this connection", s.App)
+	}
 	f, err := openLock(s.Path, stateDir, true)
 	if err != nil {
 		return explain(err, "open the lock of %s", s.App)
 	}
-	mine := l.held[key(s)]
 	for _, m := range mine {
 		if sameFile(m, f) {
 			return f.Close()

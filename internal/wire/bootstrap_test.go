@@ -233,11 +233,8 @@ func relink(p string) error {
 func TestBootstrapPassesOverNoexec(t *testing.T) {
 	t.Parallel()
 	content, hash := program(t)
-	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
-		if os.Getenv("GODEPLOY_TEST_MUST_RUN") != "" {
-			t.Fatalf("cannot make a mount namespace: %v", err)
-		}
-		t.Skipf("cannot make a mount namespace: %v", err)
+	if !mountable(t) {
+		t.Skip("cannot make a mount namespace")
 	}
 	home := t.TempDir()
 	in := func(stdin io.Reader, mounts, command string) string {
@@ -263,6 +260,48 @@ func TestBootstrapPassesOverNoexec(t *testing.T) {
 	if out := in(bytes.NewReader(content), nowhere, InstallCommand(hash)); strings.Contains(out, Installed) {
 		t.Errorf("install with noexec everywhere: got %q", out)
 	}
+}
+
+// TestBootstrapPassesOverWhatIsWholeButCannotRun: a home folder shared by machines of two kinds, and
+// one that was mounted noexec after the helper came there.
+func TestBootstrapPassesOverWhatIsWholeButCannotRun(t *testing.T) {
+	t.Parallel()
+	foreign := []byte("\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\xb7\x00" + strings.Repeat("\x00", 100))
+	sum := sha256.Sum256(foreign)
+	hash := hex.EncodeToString(sum[:])
+	for _, shell := range shells(t) {
+		a := account{shell, t.TempDir()}
+		dir := a.home + "/.cache/godeploy"
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/helper-"+hash, foreign, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err, ok := a.ask(t, hash).(*NeedError); !ok {
+			t.Errorf("%s, another machine's: got %v, want a NeedError", shell, err)
+		}
+	}
+	content, hash := program(t)
+	home := t.TempDir()
+	if out, err := (account{"/bin/sh", home}).install(bytes.NewReader(content), hash); err != nil {
+		t.Fatalf("install: %q, %v", out, err)
+	}
+	text := `mount --bind "$HOME" "$HOME" && mount -o remount,bind,noexec "$HOME" && exec sh -c "$1"`
+	cmd := exec.Command("unshare", "-m", "sh", "-c", text, "-", BootstrapCommand(hash))
+	cmd.Env = []string{"HOME=" + home, "PATH=/usr/bin:/bin"}
+	if out, err := cmd.CombinedOutput(); !strings.HasPrefix(string(out), needWord) && mountable(t) {
+		t.Errorf("noexec: got %q, %v, want the host's need", out, err)
+	}
+}
+
+// mountable reports whether this test may mount; where it must, it may.
+func mountable(t *testing.T) bool {
+	err := exec.Command("unshare", "-m", "true").Run()
+	if err != nil && os.Getenv("GODEPLOY_TEST_MUST_RUN") != "" {
+		t.Fatalf("cannot make a mount namespace: %v", err)
+	}
+	return err == nil
 }
 
 // TestCommandsAreConstantText: nothing but hashes enters, and no character that a login shell
