@@ -22,7 +22,7 @@ func (c *call) errorText(err error) string {
 	}
 	l := c.looks()
 	var b strings.Builder
-	for i, f := range gather(c.nearby(faultsOf(err))) {
+	for i, f := range gather(c.nearby(fault.All(err))) {
 		if i > 0 {
 			b.WriteString("\n")
 		}
@@ -32,31 +32,6 @@ func (c *call) errorText(err error) string {
 		}
 	}
 	return b.String()
-}
-
-// faultsOf is fault.All that also looks into a join below a %w, so that no host's failure is left out.
-func faultsOf(err error) []*fault.Error {
-	var one *fault.Error
-	if !errors.As(err, &one) {
-		return fault.All(err)
-	}
-	for {
-		if f, ok := err.(*fault.Error); ok {
-			return []*fault.Error{f}
-		}
-		if joint, ok := err.(interface{ Unwrap() []error }); ok {
-			var all []*fault.Error
-			for _, e := range joint.Unwrap() {
-				all = append(all, faultsOf(e)...)
-			}
-			return all
-		}
-		inner := errors.Unwrap(err)
-		if inner == nil { // it answers As by itself
-			return []*fault.Error{one}
-		}
-		err = inner
-	}
 }
 
 // nearby writes places in files as a person in this folder would: godeploy.toml:12, not /home/….

@@ -55,7 +55,7 @@ func codeOf(err error) int {
 		return o.Code
 	}
 	worst := exitDone
-	for _, f := range faultsOf(err) {
+	for _, f := range fault.All(err) {
 		worst = graver(worst, codeOfFault(f.Code))
 	}
 	return worst

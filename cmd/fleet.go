@@ -79,19 +79,6 @@ func (c *call) serviceHosts() ([]inventory.Host, error) {
 	return hosts, nil
 }
 
-// refuseNotBuilt stops a command before anything is done when the file asks for a feature that it
-// would need and that is not there yet.
-func (c *call) refuseNotBuilt(command string) error {
-	for _, n := range c.file.NotBuiltFor(command, c.env.Name) {
-		f := fault.New(fault.ConfigNotBuilt, "%s is not built yet: %s", n.Key, n.Feature).At(n.Pos)
-		if n.Key == "release.drain" || strings.HasPrefix(n.Key, "nginx") {
-			f.Hint("set [release] drain = \"off\" to restart servers without taking them out of nginx first")
-		}
-		return f.Try("godeploy check %s", c.env.Name)
-	}
-	return nil
-}
-
 // agree asks before an environment with confirm = true is changed.
 func (c *call) agree(ctx context.Context, doing string, hosts int) error {
 	if !c.env.Confirm {

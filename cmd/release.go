@@ -94,9 +94,6 @@ func runRelease(ctx context.Context, c *call) error {
 	if err := c.applyWaves(); err != nil {
 		return err
 	}
-	if err := c.refuseNotBuilt("release"); err != nil {
-		return err
-	}
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return err
@@ -155,7 +152,7 @@ func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Sourc
 		return nil, err
 	}
 	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(),
-		Msg: fmt.Sprintf("scan: %s, %s", plural(len(src.Manifest.Entries), "entry"), deploy.Size(src.Manifest.Bytes()))})
+		Msg: fmt.Sprintf("scan: %s, %s", plural(len(src.Manifest.Entries), "name"), deploy.Size(src.Manifest.Bytes()))})
 	return src, nil
 }
 

@@ -28,9 +28,6 @@ func runRollback(ctx context.Context, c *call) error {
 	if err := c.applyWaves(); err != nil {
 		return err
 	}
-	if err := c.refuseNotBuilt("rollback"); err != nil {
-		return err
-	}
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return err

@@ -45,9 +45,6 @@ func runService(ctx context.Context, c *call, name string, act func(context.Cont
 	if err := c.applyWaves(); err != nil {
 		return err
 	}
-	if err := c.refuseNotBuilt(name); err != nil {
-		return err
-	}
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"godeploy/internal/event"
+	"godeploy/internal/fault"
 )
 
 // begin opens the story of a run: the renderer, the run file and --log. The event is the run's first;
@@ -127,7 +128,7 @@ func (c *call) closeStory(err error, code int) {
 
 func (c *call) endStory(s *story, err error, code int) {
 	if !isSilent(err) {
-		for _, f := range gather(c.nearby(faultsOf(err))) {
+		for _, f := range gather(c.nearby(fault.All(err))) {
 			if e := faultEvent(f); !s.told(e.Code, e.Msg) {
 				s.forMachines(e)
 			}

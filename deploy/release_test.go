@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -76,6 +77,10 @@ func TestNoHostSwitchesBeforeAllAreStagedAndChecked(t *testing.T) {
 
 func TestAHeldLockChangesNothing(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, heldLock) // it is asked for again for a while
+}
+
+func heldLock(t *testing.T) {
 	w, env, clock := newWorld("a", "b"), smallest(t, ""), time.Now()
 	w.hosts[1].locked = &wire.Holder{Who: "ci@runner", Command: "release"}
 	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")})

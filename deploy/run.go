@@ -93,7 +93,7 @@ func (r *run) lock(ctx context.Context) error {
 	holder := r.Holder
 	holder.Command, holder.Release, holder.Since = r.result.Command, r.release.ID, r.Now()
 	for _, m := range sorted {
-		held, err := m.Lock(ctx, holder)
+		held, err := patiently(ctx, m, holder)
 		if err != nil {
 			return onHost(m.name, err)
 		}
@@ -103,6 +103,23 @@ func (r *run) lock(ctx context.Context) error {
 	}
 	r.Report.Report(event.Event{Type: event.Lock, Hosts: names(r.members)})
 	return nil
+}
+
+// lockPatience is how long a held lock is asked for again: a run that was just killed lets go within
+// moments, when its helper has ended what it ran.
+const lockPatience = 2 * time.Second
+
+func patiently(ctx context.Context, m *member, holder wire.Holder) (*wire.Holder, error) {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		held, err := m.Lock(ctx, holder)
+		if err != nil || held == nil || time.Now().After(deadline) {
+			return held, err
+		}
+		if err := pause(ctx, lockPatience/10); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (r *run) heldBy(m *member, h wire.Holder) error {

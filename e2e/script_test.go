@@ -1,4 +1,3 @@
-//go:build scripts
 
 package e2e
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
+	"time"
 
 	"godeploy/internal/wire"
 	"godeploy/inventory"
@@ -18,6 +20,7 @@ type helped struct {
 	conn   *sshx.Conn
 	client *wire.Client
 	facts  wire.HelloReply
+	locked atomic.Bool
 }
 
 func (h *helped) Inventory() inventory.Host { return h.host }
@@ -33,6 +36,7 @@ func (h *helped) State(ctx context.Context, sharedFiles []string) (wire.State, e
 func (h *helped) Lock(ctx context.Context, holder wire.Holder) (*wire.Holder, error) {
 	var reply wire.LockReply
 	err := h.client.Call(ctx, wire.KindLock, &wire.LockRequest{Site: h.site, Holder: holder}, &reply)
+	h.locked.Store(err == nil && reply.Held == nil)
 	return reply.Held, err
 }
 
@@ -96,7 +100,17 @@ func (h *helped) Dial(ctx context.Context, network, address string) (net.Conn, e
 	return h.conn.DialContext(ctx, network, address)
 }
 
+// unlockTime bounds the wait for a host that does not answer any more.
+const unlockTime = 3 * time.Second
+
+// Close lets go of the lock by a request first: the helper's own end would do it too, but a moment
+// later, and the operator's next command may come before that.
 func (h *helped) Close() error {
+	if h.locked.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), unlockTime)
+		_ = h.client.Call(ctx, wire.KindUnlock, &wire.UnlockRequest{Site: h.site}, nil) // the end of the helper unlocks as well
+		cancel()
+	}
 	err := h.client.Close()
 	if cerr := h.conn.Close(); err == nil {
 		err = cerr

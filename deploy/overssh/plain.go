@@ -89,13 +89,12 @@ func (p *plain) Facts() wire.HelloReply { return p.facts }
 
 // layout is the app's folder as the helper would see it.
 func (p *plain) layout() *helper.Site {
-	return &helper.Site{FS: sftpFS{p.client, p.site.Path}, Path: p.site.Path, UID: -1, GID: -1}
+	return &helper.Site{FS: newSFTPFS(p.client, p.site.Path), Path: p.site.Path, UID: -1, GID: -1}
 }
 
 func (p *plain) State(ctx context.Context, sharedFiles []string) (wire.State, error) {
 	state := wire.State{FreeBytes: -1, FreeNodes: -1, Missing: sharedFiles}
-	_, err := p.client.Stat(p.site.Path)
-	switch {
+	switch _, err := p.client.Stat(p.site.Path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return state, failed("stat", p.site.Path, err)
@@ -103,10 +102,9 @@ func (p *plain) State(ctx context.Context, sharedFiles []string) (wire.State, er
 		if state, err = p.layout().State(ctx, sharedFiles); err != nil {
 			return state, err
 		}
-		state.Holder, err = p.holder()
-	}
-	if err != nil {
-		return state, err
+		if state.Holder, err = p.holder(); err != nil {
+			return state, err
+		}
 	}
 	_, no := p.say(ctx, `p=$1; while [ ! -e "$p" ]; do p=${p%/*}; [ -n "$p" ] || p=/; done; [ -w "$p" ]`, p.site.Path)
 	state.Writable = no == nil

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"sort"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -16,14 +18,86 @@ import (
 )
 
 // sftpFS is a host's folder tree over SFTP. It implements filesync.FS with the weaker guarantees of a
-// protocol of paths: links on the way to a path are followed by the server, owners stay the login
+// protocol of paths: a link that is put on the way while a path is used is followed, owners stay the login
 // user's, times are whole seconds, and durability is per file.
 type sftpFS struct {
 	client *sftp.Client
 	root   string
+	known  *ways
 }
 
-func (s sftpFS) at(p string) string { return path.Join(s.root, p) }
+func newSFTPFS(client *sftp.Client, root string) sftpFS {
+	return sftpFS{client, root, &ways{dirs: map[string]bool{}}}
+}
+
+// ways remembers which folders were seen to be real ones, so that a path is looked at once and not
+// for every file in it.
+type ways struct {
+	mu   sync.Mutex
+	dirs map[string]bool
+}
+
+func (w *ways) knows(dir string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dirs[dir]
+}
+
+func (w *ways) learn(dir string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dirs[dir] = true
+}
+
+// forget drops what is at p or below it: it is about to be moved or removed.
+func (w *ways) forget(p string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for dir := range w.dirs {
+		if dir == p || strings.HasPrefix(dir, p+"/") {
+			delete(w.dirs, dir)
+		}
+	}
+}
+
+// reach gives the server's path for p once every folder on the way is seen to be one. Somebody who
+// can write there may still swap one for a link between this look and the use.
+func (s sftpFS) reach(op, p string) (string, error) {
+	if p == "." {
+		return s.root, nil
+	}
+	parts := strings.Split(p, "/")
+	for i, part := range parts {
+		if part == "" || part == "." || part == ".." || strings.ContainsRune(part, 0) {
+			return "", &fs.PathError{Op: op, Path: p, Err: fs.ErrInvalid}
+		}
+		dir := strings.Join(parts[:i], "/")
+		if i == 0 || s.known.knows(dir) {
+			continue
+		}
+		info, err := s.client.Lstat(s.root + "/" + dir)
+		if err != nil {
+			return "", failed(op, p, err)
+		}
+		if !info.IsDir() {
+			return "", &fs.PathError{Op: op, Path: p, Err: fmt.Errorf("%s is no folder", dir)}
+		}
+		s.known.learn(dir)
+	}
+	return s.root + "/" + p, nil
+}
+
+// real is reach for something that must be no link itself.
+func (s sftpFS) real(op, p string) (string, error) {
+	info, err := s.Lstat(p)
+	if err != nil {
+		return "", err
+	}
+	if info.Kind == filesync.Link {
+		return "", &fs.PathError{Op: op, Path: p, Err: errors.New("it is a link")}
+	}
+	return s.reach(op, p)
+}
 
 // failed names the path, and the errors that callers look for.
 func failed(op, p string, err error) error {
@@ -43,14 +117,18 @@ func (s sftpFS) taken(op, p string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, there := s.client.Lstat(s.at(p)); there == nil {
+	if _, there := s.client.Lstat(s.root + "/" + p); there == nil {
 		return &fs.PathError{Op: op, Path: p, Err: fs.ErrExist}
 	}
 	return failed(op, p, err)
 }
 
 func (s sftpFS) Lstat(p string) (filesync.Info, error) {
-	info, err := s.client.Lstat(s.at(p))
+	at, err := s.reach("lstat", p)
+	if err != nil {
+		return filesync.Info{}, err
+	}
+	info, err := s.client.Lstat(at)
 	if err != nil {
 		return filesync.Info{}, failed("lstat", p, err)
 	}
@@ -79,12 +157,20 @@ func infoOf(info os.FileInfo) filesync.Info {
 }
 
 func (s sftpFS) Readlink(p string) (string, error) {
-	target, err := s.client.ReadLink(s.at(p))
+	at, err := s.reach("readlink", p)
+	if err != nil {
+		return "", err
+	}
+	target, err := s.client.ReadLink(at)
 	return target, failed("readlink", p, err)
 }
 
 func (s sftpFS) ReadDir(p string) ([]filesync.Info, error) {
-	list, err := s.client.ReadDir(s.at(p))
+	at, err := s.real("readdir", p)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.client.ReadDir(at)
 	if err != nil {
 		return nil, failed("readdir", p, err)
 	}
@@ -104,7 +190,7 @@ func (s sftpFS) Open(p string) (filesync.FileReader, error) {
 	if info.Kind != filesync.File { // opening a FIFO would wait for its writer
 		return nil, &fs.PathError{Op: "open", Path: p, Err: errors.New("not a regular file")}
 	}
-	f, err := s.client.Open(s.at(p))
+	f, err := s.client.Open(s.root + "/" + p)
 	if err != nil {
 		return nil, failed("open", p, err)
 	}
@@ -125,7 +211,11 @@ func (r sftpReader) Stat() (filesync.Info, error) {
 }
 
 func (s sftpFS) Create(p string, perm uint32) (filesync.FileWriter, error) {
-	f, err := s.client.OpenFile(s.at(p), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	at, err := s.reach("create", p)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.client.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, s.taken("create", p, err)
 	}
@@ -155,37 +245,75 @@ func (w sftpWriter) Sync() error {
 }
 
 func (s sftpFS) Mkdir(p string, perm uint32) error {
-	if err := s.client.Mkdir(s.at(p)); err != nil {
+	at, err := s.reach("mkdir", p)
+	if err != nil {
+		return err
+	}
+	if err := s.client.Mkdir(at); err != nil {
 		return s.taken("mkdir", p, err)
 	}
-	return s.Chmod(p, perm)
+	s.known.learn(p)
+	return failed("chmod", p, s.client.Chmod(at, fs.FileMode(perm&0o777)))
 }
 
 func (s sftpFS) Link(old, p string) error {
 	if _, ok := s.client.HasExtension("hardlink@openssh.com"); !ok {
 		return &fs.PathError{Op: "link", Path: p, Err: errors.ErrUnsupported}
 	}
-	return s.taken("link", p, s.client.Link(s.at(old), s.at(p)))
+	from, err := s.reach("link", old)
+	if err != nil {
+		return err
+	}
+	at, err := s.reach("link", p)
+	if err != nil {
+		return err
+	}
+	return s.taken("link", p, s.client.Link(from, at))
 }
 
 func (s sftpFS) Symlink(target, p string) error {
-	return s.taken("symlink", p, s.client.Symlink(target, s.at(p)))
+	at, err := s.reach("symlink", p)
+	if err != nil {
+		return err
+	}
+	if target == "" {
+		return &fs.PathError{Op: "symlink", Path: p, Err: fs.ErrInvalid}
+	}
+	return s.taken("symlink", p, s.client.Symlink(target, at))
 }
 
 func (s sftpFS) Chmod(p string, perm uint32) error {
-	return failed("chmod", p, s.client.Chmod(s.at(p), fs.FileMode(perm&0o777)))
+	at, err := s.real("chmod", p)
+	if err != nil {
+		return err
+	}
+	return failed("chmod", p, s.client.Chmod(at, fs.FileMode(perm&0o777)))
 }
 
 func (s sftpFS) Chtimes(p string, mtime int64) error {
+	at, err := s.real("chtimes", p)
+	if err != nil {
+		return err
+	}
 	when := time.Unix(0, mtime)
-	return failed("chtimes", p, s.client.Chtimes(s.at(p), when, when))
+	return failed("chtimes", p, s.client.Chtimes(at, when, when))
 }
 
 // Lchown leaves everything with the login user: SFTP version 3 would follow a link.
 func (s sftpFS) Lchown(string, int, int) error { return nil }
 
 func (s sftpFS) Rename(old, p string) error {
-	return failed("rename", old, s.client.PosixRename(s.at(old), s.at(p)))
+	from, err := s.reach("rename", old)
+	if err != nil {
+		return err
+	}
+	at, err := s.reach("rename", p)
+	if err != nil {
+		return err
+	}
+	s.known.forget(old)
+	s.known.forget(p)
+	return failed("rename", old, s.client.PosixRename(from, at))
 }
 
 func (s sftpFS) RemoveAll(p string) error {
@@ -196,8 +324,11 @@ func (s sftpFS) RemoveAll(p string) error {
 	case err != nil:
 		return err
 	case info.Kind != filesync.Dir:
-		return failed("remove", p, s.client.Remove(s.at(p)))
+		return failed("remove", p, s.client.Remove(s.root+"/"+p))
+	case p == ".":
+		return &fs.PathError{Op: "remove", Path: p, Err: fs.ErrInvalid}
 	}
+	s.known.forget(p)
 	if info.Mode&0o700 != 0o700 {
 		if err := s.Chmod(p, info.Mode|0o700); err != nil {
 			return err
@@ -212,7 +343,8 @@ func (s sftpFS) RemoveAll(p string) error {
 			return err
 		}
 	}
-	return failed("rmdir", p, s.client.RemoveDirectory(s.at(p)))
+	s.known.forget(p)
+	return failed("rmdir", p, s.client.RemoveDirectory(s.root+"/"+p))
 }
 
 // SyncDir does nothing: SFTP has no way to make a folder durable.

@@ -5,7 +5,6 @@
 package fault
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -106,24 +105,36 @@ func (e *Error) Error() string {
 // Unwrap gives the wrapped error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// All gives every fault in err, through errors.Join and %w, outermost first and in order. An error
-// without a fault in it becomes one with code Internal. All(nil) is nil.
+// All gives every fault in err, through errors.Join and %w, outermost first and in order. A fault hides
+// what it wraps. An error without a fault in it becomes one with code Internal. All(nil) is nil.
 func All(err error) []*Error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []*Error
-		for _, one := range joined.Unwrap() {
-			all = append(all, All(one)...)
-		}
-		return all
-	}
-	if errors.As(err, &e) {
-		return []*Error{e}
+	if found := within(err); len(found) > 0 {
+		return found
 	}
 	return []*Error{{Code: Internal, Msg: err.Error()}}
+}
+
+func within(err error) []*Error {
+	switch e := err.(type) {
+	case *Error:
+		return []*Error{e}
+	case interface{ Unwrap() []error }:
+		var all []*Error
+		for _, one := range e.Unwrap() {
+			if found := within(one); len(found) > 0 {
+				all = append(all, found...)
+			} else {
+				all = append(all, &Error{Code: Internal, Msg: one.Error()})
+			}
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return within(e.Unwrap())
+	}
+	return nil
 }
 
 // Is reports whether any fault in err has the code.

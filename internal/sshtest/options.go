@@ -26,6 +26,9 @@ type Options struct {
 	MaxStartups int // connections at once before login; those above are closed unheard; 0 is no limit
 	NoForward   bool
 	NoSFTP      bool
+	// SFTPServer is a program to run for sftp, such as OpenSSH's sftp-server; default: pkg/sftp's,
+	// which makes the texts of relative links absolute.
+	SFTPServer string
 
 	Faults Faults // how to misbehave from the start
 }

@@ -117,6 +117,10 @@ func (l *link) subsystem(channel ssh.Channel, requests <-chan *ssh.Request, r *s
 		reply(r, false)
 		return
 	}
+	if program := l.server.o.SFTPServer; program != "" {
+		l.exec(channel, requests, r, program, nil)
+		return
+	}
 	reply(r, true)
 	l.channels.Go(func() { ssh.DiscardRequests(requests) })
 	server, err := sftp.NewServer(channel, sftp.WithServerWorkingDirectory(l.server.dir()))

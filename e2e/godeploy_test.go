@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"godeploy/e2e/hosts"
+)
+
+// binary builds godeploy once for all tests: with the race detector, and with the static helpers
+// embedded, as a release has them.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "godeploy-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "godeploy")
+	for _, argv := range [][]string{
+		{"make", "-C", "..", "--no-print-directory", "helper"},
+		{"go", "build", "-race", "-tags", "embedhelper", "-o", path, "../cmd/godeploy"},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+		}
+	}
+	return path, nil
+})
+
+// operator is a person with a project, at the operator's machine of a fleet.
+type operator struct {
+	t       *testing.T
+	fleet   *hosts.Fleet
+	project string // folder with godeploy.toml
+	home    string
+	binary  string
+}
+
+// outcome is what one command line came to.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+func newOperator(t *testing.T, f *hosts.Fleet) *operator {
+	t.Helper()
+	path, err := binary()
+	must(t, err)
+	dir := t.TempDir()
+	o := &operator{t: t, fleet: f, project: filepath.Join(dir, "swiper"), home: filepath.Join(dir, "home"), binary: path}
+	must(t, os.MkdirAll(o.home, 0o700))
+	return o
+}
+
+// configure writes godeploy.toml for the fleet; more are further lines at its top level.
+func (o *operator) configure(more string) {
+	o.t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, `version = 1
+[app]
+name = "swiper"
+path = "%s"
+keep = 4
+[sync]
+exclude = ["__pycache__/", "*.pyc"]
+[shared]
+dirs = ["logs", "medias"]
+files = [".env"]
+[process]
+unit = "swiper.service"
+[health]
+url = "http://{{.Host.Address}}:9000/healthz"
+interval = "200ms"
+tries = 15
+settle = "500ms"
+release_header = "X-Release"
+[hooks]
+release = ["scripts/release.sh"]
+once = ["python3 manage.py migrate --noinput"]
+%s
+[env.prod.ssh]
+user = "deploy"
+sudo = true
+keys = ["%s"]
+[env.prod.role.app]
+jump = ["lb1", "lb2"]
+[env.prod.hosts]
+`, hosts.AppPath, more, o.fleet.KeyFile)
+	for _, h := range o.fleet.Hosts() {
+		if h.Role() == "nginx" || h.Role() == "app" {
+			fmt.Fprintf(&b, "%s = { role = %q, address = %q, weight = %d }\n", h.Name, h.Role(), h.Addr(), max(h.Weight(), 1))
+		}
+	}
+	must(o.t, os.WriteFile(filepath.Join(o.project, "godeploy.toml"), []byte(b.String()), 0o644))
+}
+
+// start gives a godeploy command line in the operator's namespace, ready to be run.
+func (o *operator) start(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := o.fleet.Operator(ctx, o.binary, args...)
+	cmd.Dir = o.project
+	cmd.Env = []string{"HOME=" + o.home, "PATH=" + os.Getenv("PATH"), "USER=ops", "TERM=dumb"}
+	return cmd
+}
+
+// run runs godeploy to its end.
+func (o *operator) run(ctx context.Context, args ...string) outcome {
+	o.t.Helper()
+	cmd := o.start(ctx, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		o.t.Fatalf("godeploy %s: %v", strings.Join(args, " "), err)
+	}
+	out := outcome{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	o.t.Logf("godeploy %s: exit %d\n%s%s", strings.Join(args, " "), out.code, out.stdout, out.stderr)
+	return out
+}
+
+// want runs godeploy and stops the test when it ends with another exit code.
+func (o *operator) want(ctx context.Context, code int, args ...string) outcome {
+	o.t.Helper()
+	out := o.run(ctx, args...)
+	if out.code != code {
+		o.t.Fatalf("godeploy %s: exit %d, want %d", strings.Join(args, " "), out.code, code)
+	}
+	return out
+}
