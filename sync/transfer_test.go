@@ -76,8 +76,12 @@ type ends struct {
 // transfer runs both ends over a pipe without any buffer, as strict a transport as there is.
 func transfer(t *testing.T, src *Source, so SendOptions, ro ReceiveOptions) ends {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
+	return pipe(ctx, src, so, ro)
+}
+
+func pipe(ctx context.Context, src *Source, so SendOptions, ro ReceiveOptions) ends {
 	a, b := net.Pipe()
 	var e ends
 	done := make(chan struct{})
