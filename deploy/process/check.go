@@ -59,10 +59,14 @@ func (s *Service) checkText(ctx context.Context, h deploy.Host, id, dir string) 
 	}
 	if p.Command != "" {
 		line, err := s.env.Render("process.command", p.Command, h.Inventory(), id)
-		return "exec " + line + overrides(dir), f.Environ, err
+		return "exec " + staged(line, s.env.App.Path+"/current", dir) + overrides(dir), f.Environ, err
 	}
-	return derived(f.Command, dir), f.Environ, nil
+	return derived(f.Command, s.env.App.Path+"/current", dir), f.Environ, nil
 }
+
+// staged makes a command line that reads files by way of current, such as its own configuration, read
+// those of the staged release: current is the old release, or on a first one nothing at all.
+func staged(line, current, dir string) string { return strings.ReplaceAll(line, current+"/", dir+"/") }
 
 // overrides makes a gunicorn command line look at the staged release: of two --chdir the last one
 // counts, and with only the literal one to current the check would read the OLD code.
@@ -72,7 +76,7 @@ func overrides(dir string) string {
 
 // derived builds the check from a unit's ExecStart. A command that is no gunicorn, or that needs
 // expansion by systemd, cannot be run here; "" says so.
-func derived(command []string, dir string) string {
+func derived(command []string, current, dir string) string {
 	if len(command) == 0 || !strings.Contains(command[0]+strings.Join(command[:min(2, len(command))], " "), "gunicorn") {
 		return ""
 	}
@@ -81,5 +85,5 @@ func derived(command []string, dir string) string {
 			return ""
 		}
 	}
-	return "exec " + shellescape.QuoteCommand(command) + overrides(dir)
+	return "exec " + staged(shellescape.QuoteCommand(command), current, dir) + overrides(dir)
 }

@@ -81,11 +81,12 @@ func TestDerivedCheckLooksAtTheStagedRelease(t *testing.T) {
 	for _, tt := range []struct{ command, want string }{
 		{"/usr/bin/gunicorn --chdir /opt/s/current s.wsgi", "exec /usr/bin/gunicorn --chdir /opt/s/current s.wsgi --check-config --chdir /opt/s/releases/x"},
 		{"/usr/bin/python3 /usr/bin/gunicorn s.wsgi", "exec /usr/bin/python3 /usr/bin/gunicorn s.wsgi --check-config --chdir /opt/s/releases/x"},
+		{"/usr/bin/gunicorn -c /opt/s/current/conf.py s.wsgi", "exec /usr/bin/gunicorn -c /opt/s/releases/x/conf.py s.wsgi --check-config --chdir /opt/s/releases/x"},
 		{"/usr/bin/gunicorn --bind ${ADDR} s.wsgi", ""},
 		{"/usr/bin/node server.js", ""},
 		{"", ""},
 	} {
-		if got := derived(strings.Fields(tt.command), "/opt/s/releases/x"); got != tt.want {
+		if got := derived(strings.Fields(tt.command), "/opt/s/current", "/opt/s/releases/x"); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.command, got, tt.want)
 		}
 	}
