@@ -70,12 +70,15 @@ func TestOwnerIsTheOneAskedFor(t *testing.T) {
 		if e.received.Linked != c.linked {
 			t.Errorf("%s: linked %d, want %d", id, e.received.Linked, c.linked)
 		}
-		ok(t, filepath.WalkDir(filepath.Join(app, "releases", id), func(path string, d os.DirEntry, err error) error {
+		ok(t, filepath.WalkDir(filepath.Join(app, "releases", id), func(path string, _ os.DirEntry, walkErr error) error {
 			info, err := os.Lstat(path)
+			if err := errors.Join(walkErr, err); err != nil {
+				return err
+			}
 			if st := info.Sys().(*syscall.Stat_t); c.uid >= 0 && (int(st.Uid) != c.uid || int(st.Gid) != c.uid) {
 				t.Errorf("%s belongs to %d:%d", path, st.Uid, st.Gid)
 			}
-			return err
+			return nil
 		}))
 	}
 }

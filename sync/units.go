@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 )
 
 // A tree's content is numbered in units, so that neither end ever names a path or an offset: in the
@@ -58,14 +57,6 @@ func newUnitSet(size int) *unitSet { return &unitSet{make([]uint64, (size+63)/64
 
 func (s *unitSet) add(n int)      { s.bits[n/64] |= 1 << (n % 64) }
 func (s *unitSet) has(n int) bool { return s.bits[n/64]>>(n%64)&1 == 1 }
-
-func (s *unitSet) len() int {
-	n := 0
-	for _, b := range s.bits {
-		n += bits.OnesCount64(b)
-	}
-	return n
-}
 
 // encode writes the lengths of runs, by turns of units outside and inside the set.
 func (s *unitSet) encode(w io.Writer) error {
