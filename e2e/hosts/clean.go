@@ -87,8 +87,8 @@ func removeUnlocked(id string) (bool, error) {
 	return true, tearDown(id)
 }
 
-// fleetIDs lists every fleet there is any trace of: a state folder, a namespace, or files that
-// a reboot of the machine has left without both.
+// fleetIDs lists every fleet there is any trace of: a state folder, a namespace, a host that
+// runs without either, or files that a reboot of the machine has left.
 func fleetIDs() ([]string, error) {
 	seen := map[string]bool{}
 	for _, dir := range []string{stateDir, "/run/netns", filepath.Join(CacheDir(), "fleets")} {
@@ -102,6 +102,12 @@ func fleetIDs() ([]string, error) {
 			}
 		}
 	}
+	nspawnPIDs(func(machine string) bool {
+		if m := idPattern.FindStringSubmatch(machine); m != nil {
+			seen[m[1]] = true
+		}
+		return false
+	})
 	return slices.Sorted(maps.Keys(seen)), nil
 }
 
