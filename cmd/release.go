@@ -111,11 +111,17 @@ func runRelease(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	src, err := c.scan(ctx, report)
-	if err != nil {
-		return err
+	var src *filesync.Source
+	defer func() {
+		if src != nil {
+			_ = src.Close() // it was only read
+		}
+	}()
+	scan := func(ctx context.Context) (_ *filesync.Source, err error) {
+		src, err = c.scan(ctx, report)
+		return src, err
 	}
-	want := deploy.Want{Source: src, Commit: git.commit, Branch: git.branch, Message: c.flags.String("message"), Again: c.flags.Bool("again")}
+	want := deploy.Want{Scan: scan, Commit: git.commit, Branch: git.branch, Message: c.flags.String("message"), Again: c.flags.Bool("again")}
 	fleet, done, err := c.fleet(ctx, report, hosts)
 	if err != nil {
 		return err
@@ -136,13 +142,13 @@ func runRelease(ctx context.Context, c *call) error {
 // scan reads the tree that [sync] from names.
 func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Source, error) {
 	s := c.env.Sync
-	rules, err := filesync.ParseRules(s.Excludes(), s.Include, s.Filter)
-	if err != nil {
-		return nil, fault.New(fault.ConfigValue, "[sync] exclude, include or filter: %v", err).At(c.file.Origin(c.env.Name, "sync.exclude"))
-	}
 	from := s.From
 	if !filepath.IsAbs(from) {
 		from = filepath.Join(c.file.Dir, from)
+	}
+	rules, err := filesync.ParseRulesIn(from, s.Excludes(), s.Include, s.Filter)
+	if err != nil {
+		return nil, fault.New(fault.ConfigValue, "[sync] exclude, include or filter").At(c.file.Origin(c.env.Name, "sync.exclude")).Wrap(err)
 	}
 	began := c.sys.Now()
 	src, err := filesync.Scan(ctx, from, filesync.ScanOptions{
@@ -151,8 +157,11 @@ func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Sourc
 	if err != nil {
 		return nil, err
 	}
+	for _, note := range src.Notes {
+		report.Report(event.Event{Type: event.Warn, Phase: "scan", Msg: "scan: " + note})
+	}
 	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(),
-		Msg: fmt.Sprintf("scan: %s, %s", plural(len(src.Manifest.Entries), "name"), deploy.Size(src.Manifest.Bytes()))})
+		Msg: fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))})
 	return src, nil
 }
 

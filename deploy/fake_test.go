@@ -207,7 +207,7 @@ func (w *world) fleet(env *inventory.Env, clock *time.Time) *Fleet {
 }
 
 // source scans a tree of one file with the given content.
-func source(t *testing.T, content string) *filesync.Source {
+func source(t *testing.T, content string) func(context.Context) (*filesync.Source, error) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "app.py"), []byte(content), 0o644); err != nil {
@@ -217,5 +217,6 @@ func source(t *testing.T, content string) *filesync.Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return src
+	t.Cleanup(func() { _ = src.Close() })
+	return func(context.Context) (*filesync.Source, error) { return src, nil }
 }

@@ -42,23 +42,28 @@ type PlanStep struct {
 	What  string `json:"what"`
 }
 
-// DryRun does everything a release does up to the first change, and gives the plan. It takes no lock.
+// DryRun does everything a release does up to the first change, and gives the plan. It takes no lock and
+// runs no hook, local ones neither.
 func (f *Fleet) DryRun(ctx context.Context, want Want) (*Plan, error) {
 	r := f.newRun("release")
+	var err error
+	if r.source, err = want.Scan(ctx); err != nil {
+		return nil, err
+	}
 	r.describe(want)
-	plan := newPlan(f.Env, f.Hosts, r.release, want.Source.Manifest)
-	err := r.phase(ctx, "check", "check: "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+	plan := newPlan(f.Env, f.Hosts, r.release, r.source.Manifest)
+	err = r.phase(ctx, "check", "check: "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
 		if err := r.readState(ctx, m); err != nil {
 			return err
 		}
-		return r.ready(ctx, m, want)
+		return r.ready(ctx, m)
 	})
 	if err != nil {
 		return plan, err
 	}
 	plan.Nothing = true
 	err = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
-		return r.compare(ctx, m, want, plan)
+		return r.compare(ctx, m, plan)
 	})
 	for _, m := range r.members {
 		now, ok := find(m.state, m.state.Current)
@@ -70,7 +75,7 @@ func (f *Fleet) DryRun(ctx context.Context, want Want) (*Plan, error) {
 
 // compare fills one host's line of the plan. A manifest that is missing or too large to be read in
 // one message leaves Changes empty: the release itself does not need it here.
-func (r *run) compare(ctx context.Context, m *member, want Want, plan *Plan) error {
+func (r *run) compare(ctx context.Context, m *member, plan *Plan) error {
 	line := &plan.Hosts[indexOf(r.members, m)]
 	line.Current = m.state.Current
 	had := &filesync.Manifest{}
@@ -85,7 +90,7 @@ func (r *run) compare(ctx context.Context, m *member, want Want, plan *Plan) err
 			return nil
 		}
 	}
-	line.Changes = filesync.Diff(had, want.Source.Manifest)
+	line.Changes = filesync.Diff(had, r.source.Manifest)
 	for _, c := range line.Changes {
 		if c.Op == filesync.Create || c.Op == filesync.Update {
 			line.Send += c.Size

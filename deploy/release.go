@@ -13,7 +13,9 @@ import (
 
 // Want is what a release is asked to bring out.
 type Want struct {
-	Source  *filesync.Source
+	// Scan reads the source. It is called once, after the local_before hooks, which may have built
+	// part of it. The caller closes the Source when the run is over.
+	Scan    func(ctx context.Context) (*filesync.Source, error)
 	Commit  string
 	Branch  string
 	Message string
@@ -25,7 +27,6 @@ type Want struct {
 // whether or not there is an error; while its verdict is Refused, nothing was changed.
 func (f *Fleet) Release(ctx context.Context, want Want) (*Result, error) {
 	r := f.newRun("release")
-	r.describe(want)
 	err := r.bringOut(ctx, want)
 	result := r.finish(err)
 	if result.Verdict == Refused && err == nil {
@@ -34,9 +35,21 @@ func (f *Fleet) Release(ctx context.Context, want Want) (*Result, error) {
 	return result, r.localEnd(ctx, err)
 }
 
+// read runs the local_before hooks and scans what they leave.
+func (r *run) read(ctx context.Context, want Want) (err error) {
+	if err := r.localHooks(ctx, "local_before", "", r.Env.Hooks.LocalBefore); err != nil {
+		return err
+	}
+	if r.source, err = want.Scan(ctx); err != nil {
+		return err
+	}
+	r.describe(want)
+	return nil
+}
+
 // describe names the release; its sequence number is known once the hosts are.
 func (r *run) describe(want Want) {
-	root := want.Source.Manifest.Root()
+	root := r.source.Manifest.Root()
 	r.release = wire.Release{
 		ID: NewID(r.began, root), Root: root.String(), Mark: wire.MarkStaged,
 		Commit: want.Commit, Branch: want.Branch, Message: want.Message,
@@ -45,17 +58,17 @@ func (r *run) describe(want Want) {
 }
 
 func (r *run) bringOut(ctx context.Context, want Want) error {
-	if err := r.localHooks(ctx, "local_before", "", r.Env.Hooks.LocalBefore); err != nil {
+	if err := r.read(ctx, want); err != nil {
 		return err
 	}
-	if err := r.check(ctx, want); err != nil {
+	if err := r.check(ctx); err != nil {
 		return err
 	}
 	if !want.Again && r.nothingNew(ctx) {
 		return nil
 	}
 	r.begin()
-	if err := r.stageAll(ctx, want); err != nil {
+	if err := r.stageAll(ctx); err != nil {
 		return r.abandon(ctx, err)
 	}
 	if err := r.build(ctx); err != nil {
@@ -70,12 +83,12 @@ func (r *run) bringOut(ctx context.Context, want Want) error {
 }
 
 // check is everything that can be known before the first change, and the lock.
-func (r *run) check(ctx context.Context, want Want) error {
+func (r *run) check(ctx context.Context) error {
 	err := r.phase(ctx, "check", fmt.Sprintf("check: %d hosts", len(r.members)), func(ctx context.Context, m *member) error {
 		if err := r.readState(ctx, m); err != nil {
 			return err
 		}
-		return r.ready(ctx, m, want)
+		return r.ready(ctx, m)
 	})
 	if err != nil {
 		return err
@@ -97,11 +110,11 @@ func (r *run) readState(ctx context.Context, m *member) error {
 }
 
 // ready finds what would stop the release on one host.
-func (r *run) ready(ctx context.Context, m *member, want Want) error {
+func (r *run) ready(ctx context.Context, m *member) error {
 	if err := refusal(r, m); err != nil {
 		return err
 	}
-	if err := room(m, want.Source.Manifest); err != nil {
+	if err := room(m, r.source.Manifest); err != nil {
 		return err
 	}
 	r.clock(m)

@@ -18,15 +18,15 @@ func TestReleaseThenNothingNewThenAgain(t *testing.T) {
 	t.Parallel()
 	w, env, clock := newWorld("a", "b", "c"), smallest(t, ""), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	src := source(t, "v1")
-	first, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: src})
+	first, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: src})
 	if err != nil || first.Verdict != Done {
 		t.Fatalf("got %v, %v, want done", first.Verdict, err)
 	}
-	second, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: src})
+	second, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: src})
 	if err != nil || second.Verdict != Nothing || second.Release != first.Release {
 		t.Errorf("got %v of %s, %v, want nothing new and %s", second.Verdict, second.Release, err, first.Release)
 	}
-	again, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: src, Again: true})
+	again, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: src, Again: true})
 	if err != nil || again.Verdict != Done || again.Release == first.Release {
 		t.Errorf("got %v of %s, %v, want another release", again.Verdict, again.Release, err)
 	}
@@ -38,11 +38,11 @@ func TestNothingNewIsProvenNotAssumed(t *testing.T) {
 	t.Parallel()
 	w, env, clock := newWorld("a", "b"), smallest(t, ""), time.Now()
 	src := source(t, "v1")
-	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: src}); err != nil {
+	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: src}); err != nil {
 		t.Fatal(err)
 	}
 	w.hosts[1].serving = "something else"
-	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: src})
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: src})
 	if err != nil || got.Verdict != Done {
 		t.Errorf("got %v, %v, want a release that heals", got.Verdict, err)
 	}
@@ -51,7 +51,7 @@ func TestNothingNewIsProvenNotAssumed(t *testing.T) {
 func TestNoHostSwitchesBeforeAllAreStagedAndChecked(t *testing.T) {
 	t.Parallel()
 	w, env, clock := newWorld("a", "b", "c"), smallest(t, "[hooks]\nrelease = [\"build\"]\nonce = [\"migrate\"]"), time.Now()
-	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")}); err != nil {
+	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")}); err != nil {
 		t.Fatal(err)
 	}
 	switched := false
@@ -83,7 +83,7 @@ func TestAHeldLockChangesNothing(t *testing.T) {
 func heldLock(t *testing.T) {
 	w, env, clock := newWorld("a", "b"), smallest(t, ""), time.Now()
 	w.hosts[1].locked = &wire.Holder{Who: "ci@runner", Command: "release"}
-	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")})
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")})
 	if !fault.Is(err, fault.LockHeld) || got.Verdict != Refused {
 		t.Fatalf("got %v, %v, want a refusal", got.Verdict, err)
 	}
@@ -97,7 +97,7 @@ func TestEveryBadHostIsListed(t *testing.T) {
 	w, env, clock := newWorld("a", "b", "c"), smallest(t, ""), time.Now()
 	w.hosts[0].state.Refusal = "it is a folder"
 	w.hosts[2].state.FreeBytes = 1
-	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")})
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")})
 	if !fault.Is(err, fault.LayoutRefused) || !fault.Is(err, fault.DiskFull) || got.Verdict != Refused {
 		t.Errorf("got %v, %v, want both refusals", got.Verdict, err)
 	}
@@ -106,7 +106,7 @@ func TestEveryBadHostIsListed(t *testing.T) {
 func TestOnFailureStopLeavesHostsAsTheyAre(t *testing.T) {
 	t.Parallel()
 	w, env, clock := newWorld("a", "b", "c"), smallest(t, "[release]\non_failure = \"stop\""), time.Now()
-	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")}); err != nil {
+	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")}); err != nil {
 		t.Fatal(err)
 	}
 	w.fail = func(host, step, _ string) error {
@@ -115,7 +115,7 @@ func TestOnFailureStopLeavesHostsAsTheyAre(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v2")})
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v2")})
 	if err == nil || got.Verdict != Mixed {
 		t.Fatalf("got %v, %v, want mixed", got.Verdict, err)
 	}
@@ -133,7 +133,7 @@ func TestFirstReleaseThatFailsLeavesNoCurrent(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")})
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")})
 	if err == nil || got.Verdict != WholeOld {
 		t.Fatalf("got %v, %v, want everything undone", got.Verdict, err)
 	}
@@ -147,7 +147,7 @@ func TestFirstReleaseThatFailsLeavesNoCurrent(t *testing.T) {
 func TestCancelledWhileSwitchingIsUndone(t *testing.T) {
 	t.Parallel()
 	w, env, clock := newWorld("a", "b", "c"), smallest(t, ""), time.Now()
-	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Source: source(t, "v1")}); err != nil {
+	if _, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -157,7 +157,7 @@ func TestCancelledWhileSwitchingIsUndone(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := w.fleet(env, &clock).Release(ctx, Want{Source: source(t, "v2")})
+	got, err := w.fleet(env, &clock).Release(ctx, Want{Scan: source(t, "v2")})
 	if err == nil || got.Verdict != WholeOld {
 		t.Fatalf("got %v, %v, want everything undone", got.Verdict, err)
 	}
@@ -175,7 +175,7 @@ func TestAnyFailureLeavesAKnownFleet(t *testing.T) {
 	env := smallest(t, "[release]\nbatch = \"2\"")
 	sources := make([]Want, 5)
 	for i := range sources {
-		sources[i] = Want{Source: source(t, fmt.Sprint("v", i))}
+		sources[i] = Want{Scan: source(t, fmt.Sprint("v", i))}
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		w, clock := newWorld("a", "b", "c"), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)

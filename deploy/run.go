@@ -14,6 +14,7 @@ import (
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
+	filesync "godeploy/sync"
 )
 
 // Fleet is what every run works with: an environment, the chosen hosts, connected, and the ways to
@@ -35,7 +36,8 @@ type Fleet struct {
 type run struct {
 	*Fleet
 	members []*member
-	release wire.Release // what is to serve; the zero Release when the run makes none
+	source  *filesync.Source // what is released; nil when the run sends nothing
+	release wire.Release     // what is to serve; the zero Release when the run makes none
 	result  Result
 	began   time.Time
 }

@@ -11,14 +11,14 @@ import (
 )
 
 // stageAll brings the tree to every host, beside what serves. Nothing that runs can see it yet.
-func (r *run) stageAll(ctx context.Context, want Want) error {
+func (r *run) stageAll(ctx context.Context) error {
 	var mu sync.Mutex
-	r.result.Stats = Transfer{Files: 0, Bytes: want.Source.Manifest.Bytes()}
+	r.result.Stats = Transfer{Files: 0, Bytes: r.source.Manifest.Bytes()}
 	return r.phase(ctx, "sync", "sync: to "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
 		if err := m.Prepare(ctx, r.Env.Shared.Dirs); err != nil {
 			return err
 		}
-		reply, stats, err := m.Stage(ctx, r.stageRequest(m), want.Source, filesync.SendOptions{
+		reply, stats, err := m.Stage(ctx, r.stageRequest(m), r.source, filesync.SendOptions{
 			Compress: r.Env.Sync.Compress,
 			Progress: func(done, total int64) {
 				r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
