@@ -59,9 +59,23 @@ func newOperator(t *testing.T, f *hosts.Fleet) *operator {
 	return o
 }
 
-// configure writes godeploy.toml for the fleet; more are further lines at its top level.
-func (o *operator) configure(more string) {
+// site says how the fleet's godeploy.toml differs from the usual one.
+type site struct {
+	process string // lines of [process]; "" is the systemd unit
+	hooks   string // further lines of [hooks]
+	ssh     string // lines of [env.prod.ssh]; "" is deploy with sudo
+	more    string // further tables
+}
+
+// configure writes godeploy.toml for the fleet.
+func (o *operator) configure(s site) {
 	o.t.Helper()
+	if s.process == "" {
+		s.process = "unit = \"swiper.service\""
+	}
+	if s.ssh == "" {
+		s.ssh = "user = \"deploy\"\nsudo = true"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `version = 1
 [app]
@@ -74,7 +88,7 @@ exclude = ["__pycache__/", "*.pyc"]
 dirs = ["logs", "medias"]
 files = [".env"]
 [process]
-unit = "swiper.service"
+%s
 [health]
 url = "http://{{.Host.Address}}:9000/healthz"
 interval = "200ms"
@@ -85,20 +99,29 @@ release_header = "X-Release"
 release = ["scripts/release.sh"]
 once = ["python3 manage.py migrate --noinput"]
 %s
+%s
 [env.prod.ssh]
-user = "deploy"
-sudo = true
+%s
 keys = ["%s"]
 [env.prod.role.app]
-jump = ["lb1", "lb2"]
+jump = [%s]
 [env.prod.hosts]
-`, hosts.AppPath, more, o.fleet.KeyFile)
+`, hosts.AppPath, s.process, s.hooks, s.more, s.ssh, o.fleet.KeyFile, o.jumps())
 	for _, h := range o.fleet.Hosts() {
 		if h.Role() == "nginx" || h.Role() == "app" {
 			fmt.Fprintf(&b, "%s = { role = %q, address = %q, weight = %d }\n", h.Name, h.Role(), h.Addr(), max(h.Weight(), 1))
 		}
 	}
 	must(o.t, os.WriteFile(filepath.Join(o.project, "godeploy.toml"), []byte(b.String()), 0o644))
+}
+
+// jumps lists the nginx hosts that the fleet has.
+func (o *operator) jumps() string {
+	var names []string
+	for _, h := range o.fleet.Role("nginx") {
+		names = append(names, fmt.Sprintf("%q", h.Name))
+	}
+	return strings.Join(names, ", ")
 }
 
 // start gives a godeploy command line in the operator's namespace, ready to be run.

@@ -68,13 +68,14 @@ func (o *operator) release(ctx context.Context, v app.Variant, flags ...string) 
 	return strings.TrimSpace(out.stdout)
 }
 
-func newSite(t *testing.T, more string) (context.Context, *operator) {
+// newSite boots hosts (all of them without names) that are ready for a first release.
+func newSite(t *testing.T, s site, only ...string) (context.Context, *operator) {
 	t.Helper()
-	ctx, f := bootFleet(t, hosts.Options{})
+	ctx, f := bootFleet(t, hosts.Options{Only: only})
 	o := newOperator(t, f)
 	o.write(named(t, "v1"))
 	must(t, f.PrepareApp(ctx, o.project))
-	o.configure(more)
+	o.configure(s)
 	return ctx, o
 }
 
@@ -82,7 +83,7 @@ func newSite(t *testing.T, more string) (context.Context, *operator) {
 // graceful restart, and not one request of a one-shot client lost.
 func TestReleaseEndToEnd(t *testing.T) {
 	t.Parallel()
-	ctx, o := newSite(t, "[release]\ndrain = \"off\"\n")
+	ctx, o := newSite(t, site{})
 
 	if out := o.want(ctx, 4, "release", "prod", "--yes"); !strings.Contains(out.stderr, "ssh-hostkey-unknown") {
 		t.Error("a host key that nobody has confirmed must be named")
@@ -134,7 +135,7 @@ func TestReleaseEndToEnd(t *testing.T) {
 // A slow import stalls, but neither it nor a full restart without drain hurts what was there before.
 func TestSlowImportIsProvenNotAssumed(t *testing.T) {
 	t.Parallel()
-	ctx, o := newSite(t, "[release]\ndrain = \"off\"\nstrategy = \"canary\"\ncanary = \"app2\"\nbatch = \"50%\"\n")
+	ctx, o := newSite(t, site{more: "[release]\nstrategy = \"canary\"\ncanary = \"app2\"\nbatch = \"50%\"\n"})
 	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
 	v1 := o.release(ctx, named(t, "v1"))
 	must(t, o.fleet.Balance(ctx))
