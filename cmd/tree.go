@@ -48,12 +48,12 @@ func groups() []string {
 // commands is the whole tree, in the order of the help.
 func commands() []*command {
 	return slices.Concat(
-		[]*command{checkCommand(), versionCommand(), helpCommand()},
+		[]*command{demoCommand(), checkCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand()},
 		[]*command{releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{inventoryCommand()},
-		[]*command{helperCommand()},
+		[]*command{helperCommand(), demoAppCommand()},
 	)
 }
 
