@@ -22,7 +22,7 @@ type attempt struct {
 	triedTypes []string // host key types that a pinned fingerprint did not match
 	firstNo    error    // the verdict on the first of them
 
-	raw      net.Conn
+	raw      *counted
 	deadline time.Time
 
 	mu       sync.Mutex // the handshake calls back from its own goroutines
@@ -50,10 +50,11 @@ func (a *attempt) run(ctx context.Context) (*ssh.Client, error) {
 // connect makes the connection and shakes hands under the attempt's deadline.
 func (a *attempt) connect(ctx context.Context, config *ssh.ClientConfig) (*ssh.Client, error) {
 	a.deadline = time.Now().Add(a.pool.o.Timeout)
-	raw, err := a.dial(ctx)
+	stream, err := a.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	raw := &counted{Conn: stream}
 	a.raw = raw
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // nothing else wakes the handshake
 	defer stop()
@@ -101,7 +102,7 @@ func (a *attempt) secure(config *ssh.ClientConfig) {
 	able := ssh.SupportedAlgorithms()
 	config.Ciphers, config.MACs, config.KeyExchanges = able.Ciphers, able.MACs, able.KeyExchanges
 	config.ClientVersion = "SSH-2.0-godeploy"
-	known := a.pool.knownHosts()
+	known := a.pool.known.read()
 	if config.HostKeyAlgorithms == nil {
 		config.HostKeyAlgorithms = known.algorithms(a.target, a.triedTypes)
 	}
@@ -119,6 +120,9 @@ func (a *attempt) judged(key ssh.PublicKey, err error) error {
 	a.refused, a.verified = err, err == nil
 	if err != nil && a.target.HostKey != "" {
 		a.triedTypes = append(a.triedTypes, key.Type())
+	}
+	if a.firstNo == nil {
+		a.firstNo = err
 	}
 	return err
 }
@@ -170,7 +174,7 @@ func (a *attempt) bar(s *identity, err error) {
 // a key is left out, or the host is asked for a key of another type than those a pin did not match.
 func (a *attempt) again(err error) bool {
 	others := a.refused != nil && a.target.HostKey != "" &&
-		len(a.pool.knownHosts().algorithms(a.target, a.triedTypes)) > 0
+		len(a.pool.known.read().algorithms(a.target, a.triedTypes)) > 0
 	if !others && !errors.Is(err, errBarred) {
 		return false
 	}

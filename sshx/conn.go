@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -16,7 +17,7 @@ import (
 // their turn. All methods may be called from any goroutine. The caller closes it.
 type Conn struct {
 	client   *ssh.Client
-	raw      net.Conn
+	raw      *counted
 	target   Target
 	hop      *Conn
 	sessions *turnstile
@@ -29,7 +30,7 @@ type Conn struct {
 }
 
 // newConn watches over a logged-in client.
-func newConn(client *ssh.Client, raw net.Conn, t Target, hop *Conn, keepAlive time.Duration) *Conn {
+func newConn(client *ssh.Client, raw *counted, t Target, hop *Conn, keepAlive time.Duration) *Conn {
 	c := &Conn{client: client, raw: raw, target: t, hop: hop,
 		sessions: newTurnstile(maxSessions), done: make(chan struct{})}
 	c.work.Go(func() {
@@ -133,23 +134,40 @@ func (c *Conn) keepAlive(every time.Duration) {
 	}
 }
 
-// ping asks once. Any answer will do; OpenSSH's is a refusal.
+// ping asks once. Any answer will do; OpenSSH's is a refusal. On a slow line the question may stand
+// behind megabytes of upload: as long as anything at all comes back, the host lives.
 func (c *Conn) ping(limit time.Duration) bool {
 	answer := make(chan error, 1)
 	go func() { // ends with the answer, or with the connection
 		_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
 		answer <- err
 	}()
-	late := time.NewTimer(limit)
+	late := time.NewTicker(limit)
 	defer late.Stop()
-	select {
-	case <-answer:
-		return true // an error means that the connection has ended, and for its own reason
-	case <-c.done:
-		return true
-	case <-late.C:
-		return false
+	for heard := c.raw.heard.Load(); ; heard = c.raw.heard.Load() {
+		select {
+		case <-answer:
+			return true // an error means that the connection has ended, and for its own reason
+		case <-c.done:
+			return true
+		case <-late.C:
+			if c.raw.heard.Load() == heard {
+				return false
+			}
+		}
 	}
+}
+
+// counted is a connection that counts the bytes that come in.
+type counted struct {
+	net.Conn
+	heard atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.heard.Add(int64(n))
+	return n, err
 }
 
 // DialContext connects from the host to an address as the host sees it, for example to ask a

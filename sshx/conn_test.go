@@ -21,7 +21,7 @@ import (
 
 func TestRunPassesStreamsAndStatus(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	var out, errs strings.Builder
 	err := c.Run(context.Background(), "cat; echo oops >&2; exit 3", strings.NewReader("hello"), &out, &errs)
@@ -39,7 +39,7 @@ func TestRunPassesStreamsAndStatus(t *testing.T) {
 
 func TestRunNamesTheSignal(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	err := c.Run(context.Background(), "kill -9 $$", nil, nil, nil)
 	var exit *ExitError
@@ -50,7 +50,7 @@ func TestRunNamesTheSignal(t *testing.T) {
 
 func TestRunReturnsWhileStdinBlocks(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	r, w := io.Pipe()
 	defer w.Close()
@@ -63,7 +63,7 @@ func TestRunReturnsWhileStdinBlocks(t *testing.T) {
 
 func TestCancelEndsRunAndItsCommandButNotTheConnection(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -88,7 +88,7 @@ func TestCancelEndsRunAndItsCommandButNotTheConnection(t *testing.T) {
 
 func TestFrozenHostIsNoticedByKeepalive(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	p := pool(t, key, func(o *Options) { o.KeepAlive = 100 * time.Millisecond })
 	c := connect(t, p, targetOf(server, "app1"))
@@ -114,7 +114,7 @@ func TestFrozenHostIsNoticedByKeepalive(t *testing.T) {
 
 func TestDeafServerIsNoticedByKeepalive(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{DeafToKeepAlive: true}})
 	p := pool(t, key, func(o *Options) { o.KeepAlive = 50 * time.Millisecond })
 	c := connect(t, p, targetOf(server, "app1"))
@@ -127,7 +127,7 @@ func TestDeafServerIsNoticedByKeepalive(t *testing.T) {
 
 func TestKeepaliveLeavesAQuietHostAlone(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	p := pool(t, key, func(o *Options) { o.KeepAlive = 200 * time.Millisecond })
 	c := connect(t, p, targetOf(server, "app1"))
@@ -138,7 +138,7 @@ func TestKeepaliveLeavesAQuietHostAlone(t *testing.T) {
 
 func TestLostConnectionIsAFaultForEveryOperation(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	process, err := c.Start(context.Background(), "cat")
@@ -157,7 +157,7 @@ func TestLostConnectionIsAFaultForEveryOperation(t *testing.T) {
 
 func TestSessionWithoutExitStatusIsLost(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{NoExitStatus: true}})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	wantCode(t, c.Run(context.Background(), "true", nil, nil, nil), fault.SSHLost)
@@ -165,7 +165,7 @@ func TestSessionWithoutExitStatusIsLost(t *testing.T) {
 
 func TestConnectionCutInMidStreamIsLost(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{DropAfter: 100_000}})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	var out bytes.Buffer
@@ -179,7 +179,7 @@ func TestConnectionCutInMidStreamIsLost(t *testing.T) {
 func TestMoreSessionsThanTheServerAllowsTakeTurns(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{0, 1, 2, 10} {
-		key := newKey(t, "")
+		key := newKey(t)
 		server := serve(t, key, sshtest.Options{MaxSessions: limit})
 		c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 		var all sync.WaitGroup
@@ -199,7 +199,7 @@ func TestMoreSessionsThanTheServerAllowsTakeTurns(t *testing.T) {
 
 func TestWaitingForASessionHeedsTheContext(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	for range maxSessions {
@@ -221,7 +221,7 @@ func TestWaitingForASessionHeedsTheContext(t *testing.T) {
 
 func TestProcessTalksAndEnds(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	p, err := c.Start(context.Background(), "head -c 40000 /dev/zero | tr '\\0' a >&2; echo END >&2; cat; exit 4")
 	if err != nil {
@@ -254,7 +254,7 @@ func TestProcessTalksAndEnds(t *testing.T) {
 
 func TestCloseWakesAReader(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	p, err := c.Start(context.Background(), "sleep 1000")
 	if err != nil {
@@ -275,10 +275,41 @@ func TestCloseWakesAReader(t *testing.T) {
 		if err := p.Wait(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("Wait gives %v", err)
 		}
+		if _, err := p.Write([]byte("x")); err == nil {
+			t.Error("wrote to a closed process")
+		}
 	})
 	if got := output(t, c, "echo on"); got != "on\n" {
 		t.Errorf("got %q", got)
 	}
+}
+
+func TestCloseWakesAWriterWhoseProcessDoesNotRead(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
+	p, err := c.Start(context.Background(), "sleep 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := p.Write(make([]byte, 16<<20)) // far more than the window and the pipes take
+		wrote <- err
+	}()
+	select {
+	case err := <-wrote:
+		t.Fatalf("16 MiB were taken: %v", err)
+	case <-time.After(300 * time.Millisecond): // blocked, as far as that can be seen
+	}
+	endsWithin(t, 2*time.Second, func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-wrote; err == nil {
+			t.Error("the write succeeded")
+		}
+	})
 }
 
 func TestHTTPThroughTheHost(t *testing.T) {
@@ -291,7 +322,7 @@ func TestHTTPThroughTheHost(t *testing.T) {
 		_, _ = io.WriteString(w, "healthy")
 	}))
 	t.Cleanup(web.Close)
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
 	transport := &http.Transport{DialContext: c.DialContext}
@@ -324,7 +355,7 @@ func TestHTTPThroughTheHost(t *testing.T) {
 
 func TestDialThroughTheHostToAClosedPort(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{}), "app1"))
 	_, err := c.DialContext(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", "1"))
 	var op *net.OpError
@@ -335,7 +366,7 @@ func TestDialThroughTheHostToAClosedPort(t *testing.T) {
 
 func TestSFTPCarriesFilesAndGivesItsSessionBack(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	home := t.TempDir()
 	server := serve(t, key, sshtest.Options{Home: home, MaxSessions: 1})
 	c := connect(t, pool(t, key, nil), targetOf(server, "app1"))
@@ -360,7 +391,7 @@ func TestSFTPCarriesFilesAndGivesItsSessionBack(t *testing.T) {
 
 func TestSFTPMissingIsAFault(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	c := connect(t, pool(t, key, nil), targetOf(serve(t, key, sshtest.Options{NoSFTP: true}), "app1"))
 	_, err := c.SFTP(context.Background())
 	wantCode(t, err, fault.RemoteToolMissing)

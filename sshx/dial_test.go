@@ -27,7 +27,7 @@ func TestServersThatDoNotAnswerEndWithinTheTimeout(t *testing.T) {
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			key := newKey(t, "")
+			key := newKey(t)
 			server := serve(t, key, sshtest.Options{Faults: f})
 			p := pool(t, key, func(o *Options) { o.Timeout = 300 * time.Millisecond })
 			endsWithin(t, 3*time.Second, func() {
@@ -46,7 +46,7 @@ func TestServersThatDoNotAnswerEndWithinTheTimeout(t *testing.T) {
 
 func TestServerThatFreezesInTheLoginEndsWithinTheTimeout(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	server.Freeze()
 	p := pool(t, key, func(o *Options) { o.Timeout = 300 * time.Millisecond })
@@ -59,7 +59,7 @@ func TestServerThatFreezesInTheLoginEndsWithinTheTimeout(t *testing.T) {
 
 func TestCancelEndsADialAtOnce(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{Silent: true}})
 	gate := serve(t, key, sshtest.Options{})
 	direct := targetOf(server, "app1")
@@ -86,7 +86,7 @@ func TestCancelEndsADialAtOnce(t *testing.T) {
 
 func TestNothingListens(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	to := Target{Name: "app1", Address: "127.0.0.1", Port: freePort(t), User: "deploy"}
 	e := wantCode(t, dialError(t, pool(t, key, nil), to), fault.SSHRefused)
 	if !strings.Contains(e.Msg, "app1") || !strings.Contains(e.Msg, "refuses connections") {
@@ -98,7 +98,7 @@ func TestNothingListens(t *testing.T) {
 
 func TestConnectingIsBoundedToo(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	p := pool(t, key, func(o *Options) {
 		o.Timeout = 100 * time.Millisecond
 		o.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -124,7 +124,7 @@ func dialError(t testing.TB, p *Pool, to Target) error {
 
 func TestAddressesThatCouldBeCommandsAreRefused(t *testing.T) {
 	t.Parallel()
-	p := pool(t, newKey(t, ""), func(o *Options) {
+	p := pool(t, newKey(t), func(o *Options) {
 		o.Dialer = func(_ context.Context, _, addr string) (net.Conn, error) {
 			t.Errorf("dialled %q", addr)
 			return nil, errors.New("refused")
@@ -138,7 +138,7 @@ func TestAddressesThatCouldBeCommandsAreRefused(t *testing.T) {
 
 func TestHangUpBeforeTheLoginIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{HangUp: 2}})
 	seen := new(recorder)
 	p := pool(t, key, func(o *Options) { o.Report = seen })
@@ -153,7 +153,7 @@ func TestHangUpBeforeTheLoginIsTriedAgain(t *testing.T) {
 
 func TestHangUpForEverIsAFaultThatNamesMaxStartups(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{Faults: sshtest.Faults{HangUp: 1000}})
 	e := wantCode(t, dialError(t, pool(t, key, nil), targetOf(server, "app1")), fault.SSHRefused)
 	if !strings.Contains(e.Cause, "MaxStartups") {
@@ -166,7 +166,7 @@ func TestHangUpForEverIsAFaultThatNamesMaxStartups(t *testing.T) {
 
 func TestRefusedLoginIsNeverTriedAgainAndNamesTheKeys(t *testing.T) {
 	t.Parallel()
-	key, other := newKey(t, ""), newKey(t, "")
+	key, other := newKey(t), newKey(t)
 	server := serve(t, other, sshtest.Options{})
 	e := wantCode(t, dialError(t, pool(t, key, nil), targetOf(server, "app1")), fault.SSHAuth)
 	if got := server.Stats(); got.Conns != 1 || got.AuthTries != 1 {
@@ -182,7 +182,7 @@ func TestRefusedLoginIsNeverTriedAgainAndNamesTheKeys(t *testing.T) {
 
 func TestManyHostsBehindOneSSHDStayBelowItsLimit(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{MaxStartups: maxHandshakes + 1})
 	p := pool(t, key, nil)
 	dialMany(t, p, 40, func(int) Target { return targetOf(server, "app1") })
@@ -214,7 +214,7 @@ func dialMany(t *testing.T, p *Pool, n int, to func(i int) Target) {
 
 func TestPassphraseIsAskedOnceForManyHosts(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "open sesame")
+	key := lockedKey(t, "open sesame")
 	var servers []*sshtest.Server
 	for range 5 {
 		servers = append(servers, serve(t, key, sshtest.Options{}))
@@ -238,7 +238,7 @@ func TestPassphraseIsAskedOnceForManyHosts(t *testing.T) {
 
 func TestPassphraseIsNotAskedForARefusedKey(t *testing.T) {
 	t.Parallel()
-	key, other := newKey(t, "secret"), newKey(t, "")
+	key, other := lockedKey(t, "secret"), newKey(t)
 	server := serve(t, other, sshtest.Options{})
 	p := pool(t, key, func(o *Options) {
 		o.Passphrase = func(context.Context, string) ([]byte, error) {
@@ -251,7 +251,7 @@ func TestPassphraseIsNotAskedForARefusedKey(t *testing.T) {
 
 func TestASlowTypistMayTakeLongerThanTheTimeout(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "secret")
+	key := lockedKey(t, "secret")
 	server := serve(t, key, sshtest.Options{})
 	p := pool(t, key, func(o *Options) {
 		o.Timeout = time.Second
@@ -265,7 +265,7 @@ func TestASlowTypistMayTakeLongerThanTheTimeout(t *testing.T) {
 
 func TestWrongPassphraseIsAskedThreeTimesAndThenTheNextKeyTried(t *testing.T) {
 	t.Parallel()
-	locked, plain := newKey(t, "secret"), newKey(t, "")
+	locked, plain := lockedKey(t, "secret"), newKey(t)
 	server := serve(t, locked, sshtest.Options{})
 	both := serve(t, plain, sshtest.Options{Authorized: append(server.HostKeys()[:0], locked.pub)})
 	var asked atomic.Int32
@@ -292,11 +292,11 @@ func TestWrongPassphraseIsAskedThreeTimesAndThenTheNextKeyTried(t *testing.T) {
 func TestKeyFilesThatCannotBeUsedAreFaults(t *testing.T) {
 	t.Parallel()
 	server := serve(t, clientKey{}, sshtest.Options{NoAuth: true})
-	open := newKey(t, "")
+	open := newKey(t)
 	if err := os.Chmod(open.path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	garbage := newKey(t, "")
+	garbage := newKey(t)
 	if err := os.WriteFile(garbage.path, []byte("not a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestKeyFilesThatCannotBeUsedAreFaults(t *testing.T) {
 
 func TestPoolThatIsClosedDialsNoMore(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	server := serve(t, key, sshtest.Options{})
 	p := NewPool(Options{Keys: []string{key.path}})
 	if err := errors.Join(p.Close(), p.Close()); err != nil {

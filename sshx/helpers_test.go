@@ -32,17 +32,14 @@ type clientKey struct {
 	pub  ssh.PublicKey
 }
 
-// newKey writes a new ed25519 key, encrypted when there is a passphrase.
-func newKey(t testing.TB, passphrase string) clientKey {
+// newKey writes a new ed25519 key.
+func newKey(t testing.TB) clientKey {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	block, err := ssh.MarshalPrivateKey(private, "test")
-	if passphrase != "" {
-		block, err = ssh.MarshalPrivateKeyWithPassphrase(private, "test", []byte(passphrase))
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +52,18 @@ func newKey(t testing.TB, passphrase string) clientKey {
 		t.Fatal(err)
 	}
 	return clientKey{path, pub}
+}
+
+// lockedKey makes an encrypted key with ssh-keygen, which can be told not to spend seconds on it.
+func lockedKey(t testing.TB, passphrase string) clientKey {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "id_ed25519")
+	run(t, tool(t, "ssh-keygen"), "-q", "-t", "ed25519", "-a", "1", "-N", passphrase, "-f", path)
+	key := clientKey{path: path, pub: readPublic(path + ".pub")}
+	if err := os.Remove(path + ".pub"); err != nil { // the private file tells it too
+		t.Fatal(err)
+	}
+	return key
 }
 
 // serve starts a server that the key may log in to.
@@ -220,18 +229,20 @@ type sshd struct {
 }
 
 // startSSHD starts one with host keys of three types, which lets the key in as the current user.
-func startSSHD(t testing.TB, key clientKey, config ...string) *sshd {
+// More lines of its configuration come from config, once the host keys are there.
+func startSSHD(t testing.TB, key clientKey, config func(*sshd) []string) *sshd {
 	t.Helper()
 	binary := tool(t, "sshd")
 	s := &sshd{dir: t.TempDir(), port: freePort(t)}
 	s.log = filepath.Join(s.dir, "log")
+	lines := []string{"Port " + strconv.Itoa(s.port), "ListenAddress 127.0.0.1", "UsePAM no", "StrictModes no",
+		"PidFile none", "AuthorizedKeysFile " + s.dir + "/authorized", "Subsystem sftp internal-sftp", "LogLevel VERBOSE"}
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
-		run(t, tool(t, "ssh-keygen"), "-q", "-t", kind, "-N", "", "-f", s.hostKey(kind))
-	}
-	lines := append(config, "Port "+strconv.Itoa(s.port), "ListenAddress 127.0.0.1", "UsePAM no", "StrictModes no",
-		"PidFile none", "AuthorizedKeysFile "+s.dir+"/authorized", "Subsystem sftp internal-sftp", "LogLevel VERBOSE")
-	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
+		s.makeHostKey(t, kind)
 		lines = append(lines, "HostKey "+s.hostKey(kind))
+	}
+	if config != nil {
+		lines = append(lines, config(s)...)
 	}
 	s.write(t, "config", strings.Join(lines, "\n")+"\n")
 	s.write(t, "authorized", string(ssh.MarshalAuthorizedKey(key.pub)))
@@ -247,13 +258,22 @@ func startSSHD(t testing.TB, key clientKey, config ...string) *sshd {
 		_ = cmd.Wait()
 	})
 	eventually(t, "sshd listens", func() bool {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)))
+		conn, err := net.Dial("tcp", s.addr())
 		if err == nil {
 			_ = conn.Close()
 		}
 		return err == nil
 	})
 	return s
+}
+
+func (s *sshd) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// makeHostKey makes one; RSA no longer than needed, because that takes time.
+func (s *sshd) makeHostKey(t testing.TB, kind string) {
+	t.Helper()
+	bits := map[string]string{"ed25519": "256", "ecdsa": "256", "rsa": "2048"}[kind]
+	run(t, tool(t, "ssh-keygen"), "-q", "-t", kind, "-b", bits, "-N", "", "-f", s.hostKey(kind))
 }
 
 func (s *sshd) hostKey(kind string) string { return filepath.Join(s.dir, "host_"+kind) }

@@ -147,7 +147,9 @@ func (p *Pool) start(ctx context.Context, key string, dial func(context.Context)
 		defer cancel()
 		defer close(j.done)
 		j.conn, j.err = dial(ctx)
-		j.until = time.Now().Add(jumpMemory)
+		if !hostKeyTrouble(j.err) { // which a moment later may be trusted
+			j.until = time.Now().Add(jumpMemory)
+		}
 		p.mu.Lock()
 		wanted := p.jumps[key] == j
 		p.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 func TestHostsBehindAJumpHostShareItsConnection(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	gate, app := serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{})
 	p := pool(t, key, nil)
 	to := func(i int) Target {
@@ -32,7 +32,7 @@ func TestHostsBehindAJumpHostShareItsConnection(t *testing.T) {
 
 func TestChainOfJumpHosts(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	outer, inner, app := serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{})
 	to := targetOf(app, "app1")
 	to.Jumps = [][]Target{{targetOf(outer, "outer"), targetOf(inner, "inner")}}
@@ -51,7 +51,7 @@ func TestChainOfJumpHosts(t *testing.T) {
 
 func TestSecondJumpHostTakesOver(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	cases := map[string]sshtest.Options{
 		"silent":           {Faults: sshtest.Faults{Silent: true}},
 		"refuses the key":  {Faults: sshtest.Faults{RefuseAuth: true}},
@@ -82,7 +82,7 @@ func TestSecondJumpHostTakesOver(t *testing.T) {
 
 func TestJumpHostsThatAllFailAreNamed(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	app := serve(t, key, sshtest.Options{})
 	gone := func(name string) Target {
 		return Target{Name: name, Address: "127.0.0.1", Port: freePort(t), User: "deploy"}
@@ -100,7 +100,7 @@ func TestJumpHostsThatAllFailAreNamed(t *testing.T) {
 
 func TestTargetThatIsDownBehindAJumpHostIsItsOwnFault(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	gate := serve(t, key, sshtest.Options{})
 	to := Target{Name: "app1", Address: "127.0.0.1", Port: freePort(t), User: "deploy",
 		Jumps: [][]Target{{targetOf(gate, "gate")}}}
@@ -112,7 +112,7 @@ func TestTargetThatIsDownBehindAJumpHostIsItsOwnFault(t *testing.T) {
 
 func TestJumpHostWithAnotherKeyIsFatal(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	gate, spare, app := serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{})
 	first, second := targetOf(gate, "ngx1"), targetOf(spare, "ngx2")
 	first.HostKey = second.HostKey
@@ -129,7 +129,7 @@ func TestJumpHostWithAnotherKeyIsFatal(t *testing.T) {
 
 func TestJumpConnectionThatBrokeIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	gate, app := serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{})
 	p := pool(t, key, nil)
 	to := targetOf(app, "app1")
@@ -146,7 +146,7 @@ func TestJumpConnectionThatBrokeIsMadeAnew(t *testing.T) {
 
 func TestFrozenJumpHostDoesNotHoldItsHostsUp(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "")
+	key := newKey(t)
 	gate, app := serve(t, key, sshtest.Options{}), serve(t, key, sshtest.Options{})
 	p := pool(t, key, func(o *Options) { o.Timeout = 500 * time.Millisecond })
 	to := targetOf(app, "app1")

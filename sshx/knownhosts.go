@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // KnownHosts is what a set of known_hosts files says, read as leniently as ssh(1) reads them: a line
@@ -270,4 +271,35 @@ func (t Target) knownNames() []string {
 		names = append(names, KnownName(t.Address, t.port()))
 	}
 	return names
+}
+
+// knownFiles reads known_hosts files again only when one of them has changed.
+type knownFiles struct {
+	paths []string
+
+	mu    sync.Mutex
+	state string // of the files, when they were read
+	known *KnownHosts
+}
+
+// read gives what the files say now.
+func (f *knownFiles) read() *KnownHosts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if state := stateOf(f.paths); f.known == nil || state != f.state {
+		f.known, f.state = ReadKnownHosts(f.paths...), state
+	}
+	return f.known
+}
+
+// stateOf is different when a file is: each replacement has its own time, and most their own size.
+func stateOf(paths []string) string {
+	var b strings.Builder
+	for _, path := range paths {
+		if about, err := os.Stat(expand(path)); err == nil {
+			fmt.Fprintf(&b, "%d %d", about.Size(), about.ModTime().UnixNano())
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }

@@ -29,8 +29,7 @@ type Pool struct {
 	o    Options
 	keys keyring
 
-	readKnown sync.Once
-	known     *KnownHosts
+	known knownFiles
 
 	mu     sync.Mutex
 	closed bool
@@ -44,6 +43,7 @@ func NewPool(o Options) *Pool {
 	return &Pool{
 		o:     o.withDefaults(),
 		keys:  keyring{named: o.Keys},
+		known: knownFiles{paths: o.KnownHosts},
 		gates: make(map[string]chan struct{}),
 		jumps: make(map[string]*jump),
 	}
@@ -185,10 +185,4 @@ func (p *Pool) enter(ctx context.Context, sshd string) (leave func(), err error)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// knownHosts reads the files once.
-func (p *Pool) knownHosts() *KnownHosts {
-	p.readKnown.Do(func() { p.known = ReadKnownHosts(p.o.KnownHosts...) })
-	return p.known
 }

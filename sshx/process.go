@@ -13,23 +13,29 @@ const stderrKept = 32 << 10
 // to its stdin; one reader and one writer may be active at a time. The caller closes it.
 type Process struct {
 	s      *session
-	stdin  io.WriteCloser
-	stdout io.Reader
+	stdin  *io.PipeWriter
+	stdout *io.PipeReader
 	stderr *tail
+	once   sync.Once
+	closed chan struct{} // by Close
 }
 
 // Start starts a command line in the user's shell on the host, for a talk over stdin and stdout. ctx
-// bounds the start only; the process ends by itself, by Close, or with the connection.
+// bounds the start only; the process ends by itself, when it heeds the end of its stdin, or with
+// the connection.
 func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 	s, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{s: s, stderr: new(tail)}
+	p := &Process{s: s, stderr: new(tail), closed: make(chan struct{})}
 	s.Stderr = p.stderr
-	if p.stdin, err = s.StdinPipe(); err == nil {
-		p.stdout, err = s.StdoutPipe()
+	stdin, err := s.StdinPipe()
+	if err != nil {
+		s.leave()
+		return nil, err
 	}
+	stdout, err := s.StdoutPipe()
 	if err != nil {
 		s.leave()
 		return nil, err
@@ -38,13 +44,32 @@ func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 		return nil, err
 	}
 	s.watch()
+	p.connect(stdin, stdout)
 	return p, nil
+}
+
+// connect puts pipes between the session's streams and ours. Those of x/crypto wake only when the
+// host says so, and sshd says nothing while the process lives; pipes wake when we close them.
+func (p *Process) connect(stdin io.WriteCloser, stdout io.Reader) {
+	fromUser, toProcess := io.Pipe()
+	fromProcess, toUser := io.Pipe()
+	p.stdin, p.stdout = toProcess, fromProcess
+	go func() { // ends with the process's stdin, with Close, or with the connection
+		_, err := io.Copy(stdin, fromUser)
+		_ = fromUser.CloseWithError(err) // nil becomes io.ErrClosedPipe, which is right for a later Write
+		_ = stdin.Close()
+	}()
+	go func() { // ends with the process's stdout, or with the connection
+		_, err := io.Copy(toUser, stdout)
+		_ = toUser.CloseWithError(err)
+	}()
 }
 
 // Read reads from the process's stdout; io.EOF is its end.
 func (p *Process) Read(b []byte) (int, error) { return p.stdout.Read(b) }
 
-// Write writes to the process's stdin. It blocks while the process does not read.
+// Write writes to the process's stdin. It blocks while the process does not read. An error of the
+// connection shows at the next Write at the latest.
 func (p *Process) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
 // CloseWrite ends the process's stdin; what it still writes can be read.
@@ -53,31 +78,32 @@ func (p *Process) CloseWrite() error { return p.stdin.Close() }
 // Stderr is the last 32 KiB of what the process wrote to stderr so far.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// Wait waits for the end: nil for status 0, an *ExitError, or a *fault.Error when the connection was
-// lost. Stdout has to be read meanwhile, or the process blocks when the window is full.
+// Wait waits for the end: nil for status 0, an *ExitError, a *fault.Error when the connection was
+// lost, or an os.ErrClosed after Close. Stdout has to be read meanwhile, or the process blocks when
+// the window is full.
 func (p *Process) Wait() error {
-	<-p.s.ended
-	return p.s.err
-}
-
-// Close ends the process's stdin and the session, and wakes a blocked Read or Write. The process
-// itself ends only if it heeds the end of its stdin. A host that does not confirm within 2 s is held
-// for dead and the connection closed. The error is always nil; Wait has the process's own.
-func (p *Process) Close() error {
 	select {
 	case <-p.s.ended:
-		return nil
-	default:
+		return p.s.err
+	case <-p.closed:
+		return errSessionClosed
 	}
-	p.s.closed.Store(true)
-	asked := make(chan struct{})
-	go func() { // may block on a frozen connection, until settle closes it
-		defer close(asked)
-		_ = p.stdin.Close()
-		_ = p.s.Close()
-	}()
-	p.s.settle()
-	<-asked
+}
+
+// Close ends the process's stdin and the session, and wakes a blocked Read, Write or Wait, all
+// without waiting for the host. The process ends only if it heeds the end of its stdin: to see it
+// end, use CloseWrite and Wait first. Closing twice is fine; the error is always nil.
+func (p *Process) Close() error {
+	p.once.Do(func() {
+		_ = p.stdin.Close() // pipes: these cannot fail
+		_ = p.stdout.Close()
+		select {
+		case <-p.s.ended:
+		default:
+			p.s.abandon("")
+		}
+		close(p.closed)
+	})
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -51,10 +52,6 @@ func (s *session) exit(err error) error {
 // errSessionClosed is how a session ends that we have closed before the command ended.
 var errSessionClosed = fmt.Errorf("session: %w", os.ErrClosed)
 
-// closeGrace is how long a closed session has to be confirmed by the host before the connection is
-// held for dead.
-const closeGrace = 2 * time.Second
-
 // endsSoon waits a moment for the connection's end to be noticed.
 func (c *Conn) endsSoon() bool {
 	short := time.NewTimer(50 * time.Millisecond)
@@ -74,14 +71,16 @@ func (c *Conn) endsSoon() bool {
 //
 // A command that ends badly is an *ExitError, a connection that broke a *fault.Error (ssh-lost).
 // When ctx ends the command is sent SIGTERM, its session is closed, and the cause of ctx is
-// returned; whether the command heeds that is up to the host (root's sshd often does not pass it
-// on), so commands that must die with us belong under the helper.
+// returned at once; nothing is written to the streams any more. Whether the command heeds the signal
+// is up to the host (sshd does not pass it on to root's commands), so commands that must die with us
+// belong under the helper.
 func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout, stderr io.Writer) error {
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	s.Stdout, s.Stderr = stdout, stderr
+	out, errs := &gate{w: stdout}, &gate{w: stderr}
+	s.Stdout, s.Stderr = out, errs
 	input, err := s.StdinPipe()
 	if err != nil {
 		s.leave()
@@ -96,7 +95,9 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout,
 	case <-s.ended:
 		return s.err
 	case <-ctx.Done():
-		s.abandon()
+		s.abandon(ssh.SIGTERM)
+		out.shut()
+		errs.shut()
 		return context.Cause(ctx)
 	}
 }
@@ -110,28 +111,38 @@ func feed(input io.WriteCloser, stdin io.Reader) {
 	_ = input.Close()
 }
 
-// abandon asks the host to end the session. If it does not answer, the connection goes too: closing
-// that is all that frees who waits.
-func (s *session) abandon() {
+// abandon gives a session up without waiting: sshd confirms the end of a session only when its
+// command has ended, which may be never. What still waits for it ends then, or with the connection.
+func (s *session) abandon(signal ssh.Signal) {
 	s.closed.Store(true)
-	asked := make(chan struct{})
-	go func() { // both may block on a frozen connection, until it is closed below
-		defer close(asked)
-		_ = s.Signal(ssh.SIGTERM)
+	s.leave()
+	go func() { // blocks on a frozen connection, until keepalive closes it
+		if signal != "" {
+			_ = s.Signal(signal)
+		}
 		_ = s.Close()
 	}()
-	s.settle()
-	<-asked
 }
 
-// settle waits for the end of a session that was closed.
-func (s *session) settle() {
-	late := time.NewTimer(closeGrace)
-	defer late.Stop()
-	select {
-	case <-s.ended:
-	case <-late.C:
-		s.conn.fail(errSilent)
-		<-s.ended
+// gate is a writer that can be shut: what comes later is dropped.
+type gate struct {
+	mu     sync.Mutex
+	w      io.Writer // nil drops everything
+	closed bool
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.w == nil {
+		return len(b), nil
 	}
+	return g.w.Write(b)
+}
+
+// shut waits for a write that is under way.
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
 }

@@ -66,8 +66,8 @@ type Options struct {
 	// are offered that match one of them. Empty means the default files that exist.
 	Keys        []string
 	AgentSocket string // path of ssh-agent's socket; empty means no agent
-	// KnownHosts are read once, at the first dial: the project's file, the user's, the global one.
-	// A missing file counts as empty.
+	// KnownHosts are read at the first dial, and again when one has changed: the project's file, the
+	// user's, the global one. A missing file counts as empty.
 	KnownHosts []string
 	// Passphrase asks for the passphrase of an encrypted key, only once a server has accepted the
 	// key, and once per key for the whole run (three times when the answer is wrong). Calls for

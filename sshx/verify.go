@@ -135,7 +135,7 @@ func (k *KnownHosts) algorithms(t Target, tried []string) []string {
 	var first, certs, rest []string
 	types := k.knownTypes(t)
 	authority := types["@"]
-	for _, algorithm := range ssh.SupportedAlgorithms().HostKeys {
+	for _, algorithm := range inOrder(ssh.SupportedAlgorithms().HostKeys) {
 		switch kind := keyType(algorithm); {
 		case slices.Contains(tried, kind):
 		case isCertAlgorithm(algorithm):
@@ -149,6 +149,21 @@ func (k *KnownHosts) algorithms(t Target, tried []string) []string {
 		}
 	}
 	return slices.Concat(certs, first, rest)
+}
+
+// inOrder sorts algorithms as ssh(1) prefers them: ed25519, ecdsa, rsa, then the rest. Of several
+// known keys both then look at the same one, and agree on whether it has changed.
+func inOrder(algorithms []string) []string {
+	rank := func(algorithm string) int {
+		for i, prefix := range []string{"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-", "rsa-sha2-512", "rsa-"} {
+			if strings.HasPrefix(algorithm, prefix) {
+				return i
+			}
+		}
+		return 9
+	}
+	slices.SortStableFunc(algorithms, func(a, b string) int { return rank(a) - rank(b) })
+	return algorithms
 }
 
 // knownTypes is the set of key types known for the target; "@" stands for an authority.

@@ -54,7 +54,7 @@ type Stats struct {
 	PeakLogins int // most connections at once between accept and login
 	Dropped    int // connections closed by MaxStartups or HangUp
 	Logins     int // logins that succeeded
-	AuthTries  int // user authentication requests with a key, accepted or not; a key's query and its signature count one each
+	AuthTries  int // keys offered, accepted or not; one offered twice on a connection counts once
 	Sessions   int // sessions opened
 	Refused    int // sessions refused by MaxSessions
 	Forwards   int // connections forwarded
