@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"godeploy/internal/wire"
 	"godeploy/inventory"
 )
 
@@ -88,6 +89,16 @@ func TestDerivedCheckLooksAtTheStagedRelease(t *testing.T) {
 	} {
 		if got := derived(strings.Fields(tt.command), "/opt/s/current", "/opt/s/releases/x"); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.command, got, tt.want)
+		}
+	}
+}
+
+func TestShapeCountsWorkers(t *testing.T) {
+	t.Parallel()
+	for n, want := range []string{"process 7 runs", "main process 7, 1 worker,", "main process 7, 2 workers, all"} {
+		procs := append([]wire.Proc{{PID: 7}}, make([]wire.Proc, n)...)
+		if got := shape(procs); got != want {
+			t.Errorf("%d workers: %q, want %q", n, got, want)
 		}
 	}
 }

@@ -177,7 +177,19 @@ func (s *Service) realDir(ctx context.Context, h deploy.Host, id string) (string
 
 func (s *Service) proven(h deploy.Host, id string, procs []wire.Proc) {
 	s.report.Report(event.Event{Type: event.Proof, Host: h.Inventory().Name, Phase: "switch", Release: id,
-		Msg: fmt.Sprintf("proof: main process %d, %d workers, all in %s", procs[0].PID, len(procs)-1, id)})
+		Msg: "proof: " + shape(procs) + " in " + id})
+}
+
+// shape says what a server consists of: a process, or a main process and its workers.
+func shape(procs []wire.Proc) string {
+	switch n := len(procs) - 1; n {
+	case 0:
+		return fmt.Sprintf("process %d runs", procs[0].PID)
+	case 1:
+		return fmt.Sprintf("main process %d, 1 worker,", procs[0].PID)
+	default:
+		return fmt.Sprintf("main process %d, %d workers, all", procs[0].PID, n)
+	}
 }
 
 func parent(dir string) string {
