@@ -32,6 +32,9 @@ func (r *run) goTo(ctx context.Context, ask string) error {
 	if err := r.aim(ctx, ask); err != nil { // again, now that nobody else can change it
 		return err
 	}
+	if err := r.readyAll(ctx); err != nil {
+		return err
+	}
 	r.begin()
 	for _, m := range r.members {
 		m.outcome = Staged
@@ -63,7 +66,7 @@ func (r *run) aim(ctx context.Context, ask string) error {
 	r.release = target
 	r.release.Message = message
 	r.result.Previous = latestCurrent(states).ID
-	return r.readyAll(ctx)
+	return nil
 }
 
 func (r *run) readyAll(ctx context.Context) error {
