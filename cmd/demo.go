@@ -96,8 +96,8 @@ func (d *demo) first(ctx context.Context) error {
 }
 
 func (d *demo) second(ctx context.Context) error {
-	d.say("3. The shop is open: %d customers a second, each with a connection of their own, and nobody", demoRate)
-	d.more("tries twice. Version 2 goes out meanwhile, server after server.")
+	d.say("3. The shop is open: %d customers a second, each with a connection of their own, and nobody tries twice. "+
+		"Version 2 goes out meanwhile, server after server.", demoRate)
 	d.open(ctx)
 	return d.release(ctx, 2)
 }
@@ -124,7 +124,7 @@ func (d *demo) broken(ctx context.Context) error {
 	if _, err := d.godeploy(ctx, exitWholeOnOld, "release", "demo"); err != nil {
 		return err
 	}
-	d.more("Exit code %d: failed, and whole on the old release. The other servers never left it.", exitWholeOnOld)
+	d.say("It ended with exit code %d: failed, and every server is on the old release. Only web1 ever left it.", exitWholeOnOld)
 	return d.allOn(d.ids[1])
 }
 
@@ -187,8 +187,8 @@ func (d *demo) godeploy(ctx context.Context, want int, words ...string) (string,
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	d.more("")
-	d.more("%s", d.c.looks().paint(bold, "$ godeploy "+strings.Join(words, " ")))
+	d.line("")
+	d.line("%s", d.c.looks().paint(bold, "$ godeploy "+strings.Join(words, " ")))
 	signals := make(chan os.Signal, 1)
 	stop := context.AfterFunc(ctx, func() { signals <- os.Interrupt })
 	defer stop()

@@ -78,7 +78,7 @@ func (s *showing) find(t *testing.T, expression string) string {
 
 func (s *showing) dir(t *testing.T) string {
 	t.Helper()
-	return s.find(t, `folders below (\S+)/fleet`)
+	return s.find(t, `disks    (\S+)/fleet`)
 }
 
 // gone fails when a process or an open port is left.
