@@ -51,7 +51,7 @@ func houseplan() map[string]room {
 		"deploy/access":  {floor: 5, outside: []string{crypto, shellescape}},
 		"deploy/overssh": {floor: 6, outside: []string{crypto, sftp, compress, shellescape}},
 
-		"cmd":                 {floor: 7, outside: []string{urfave, term, sys, renameio, "github.com/mattn/go-runewidth"}},
+		"cmd":                 {floor: 7, outside: []string{urfave, term, sys, renameio, shellescape, "github.com/mattn/go-runewidth"}},
 		"cmd/godeploy":        {floor: 8},
 		"cmd/godeploy-helper": {floor: 8},
 

@@ -63,6 +63,9 @@ func Start(ctx context.Context, opts Options) (*Fleet, error) {
 	if _, err := Sweep(); err != nil {
 		return nil, err
 	}
+	if err := allowInotify(opts.Log); err != nil {
+		return nil, err
+	}
 	opts.Log("base tree %s", baseName())
 	base, err := Base(ctx, CacheDir())
 	if err != nil {

@@ -159,3 +159,23 @@ func removeEmptyDirs(dir string) error {
 	}
 	return unix.Rmdir(dir)
 }
+
+// inotifyInstances is enough for a dozen fleets: a booted Debian holds about eight.
+const inotifyInstances = 1024
+
+// allowInotify raises the machine's limit of inotify instances per user when it is lower. All hosts' root
+// is one user to the kernel, and its default of 128 is used up by the third fleet: systemd then
+// neither boots nor says why. The limit is only ever raised, and lasts until the machine's reboot.
+func allowInotify(log func(format string, args ...any)) error {
+	const path = "/proc/sys/fs/inotify/max_user_instances"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	have, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || have >= inotifyInstances {
+		return err
+	}
+	log("fs.inotify.max_user_instances is raised from %d to %d until the next reboot", have, inotifyInstances)
+	return os.WriteFile(path, []byte(strconv.Itoa(inotifyInstances)), 0o644)
+}
