@@ -36,8 +36,8 @@ func (s *state) learn(e event.Event) {
 	s.now = e.Time
 	switch e.Type {
 	case event.PhaseStart:
-		s.phases = append(s.phases, phaseState{name: e.Phase, text: cleanLine(e.Msg), began: e.Time})
-		s.resetHosts()
+		s.phases = append(s.phases, phaseState{name: e.Phase, text: strings.TrimPrefix(cleanLine(e.Msg), e.Phase+": "), began: e.Time})
+		s.resetHosts(e.Hosts)
 	case event.PhaseEnd:
 		s.endPhase(e)
 	case event.RunStart, event.RunEnd:
@@ -63,10 +63,17 @@ func (s *state) endPhase(e event.Event) {
 	}
 }
 
-// resetHosts starts a phase: what hosts said in the one before is told by its line.
-func (s *state) resetHosts() {
+// resetHosts starts a phase: what hosts said in the one before is told by its line. A phase that names
+// its hosts is about those alone.
+func (s *state) resetHosts(named []string) {
+	if len(named) > 0 {
+		s.hosts = nil
+	}
 	for i := range s.hosts {
 		s.hosts[i] = hostState{name: s.hosts[i].name}
+	}
+	for _, h := range named {
+		s.host(h)
 	}
 }
 
@@ -91,7 +98,7 @@ func (h *hostState) learn(e event.Event) {
 	case event.CmdOutput:
 		return // scrolls above, if it is shown at all
 	}
-	if text := cleanLine(e.Msg); text != "" {
+	if text := strings.TrimPrefix(cleanLine(e.Msg), e.Phase+": "); text != "" {
 		h.text = text
 	} else if e.Type == event.CmdStart {
 		h.text = cleanLine(e.Command)

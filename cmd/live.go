@@ -48,6 +48,9 @@ func (v *live) show(r record) {
 
 // scrolls is the text of events that the region does not show.
 func (v *live) scrolls(e event.Event) string {
+	if e.Type == event.Info && e.Host != "" && v.look.verbose == 0 {
+		return "" // the host's own line shows it
+	}
 	switch e.Type {
 	case event.Warn, event.Info, event.CmdStart, event.CmdOutput, event.Interrupt, event.RunStart, event.RunEnd, event.PlanHost, event.PlanFile:
 		return spoken(e, v.look)

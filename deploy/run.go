@@ -59,14 +59,19 @@ func SiteOf(env *inventory.Env, h inventory.Host) wire.Site {
 
 // phase does something on every member and tells its beginning and end.
 func (r *run) phase(ctx context.Context, name, doing string, do func(context.Context, *member) error) error {
+	return r.phaseSummed(ctx, name, doing, do, func() string { return "" })
+}
+
+// phaseSummed is phase with a line about what came of it.
+func (r *run) phaseSummed(ctx context.Context, name, doing string, do func(context.Context, *member) error, sum func() string) error {
 	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: name, Msg: doing, Hosts: names(r.members)})
 	began := time.Now()
 	err := each(ctx, r.members, r.Parallel, do)
+	end := event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "failed"}
 	if err == nil {
-		r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "ok"})
-		return nil
+		end.Result, end.Msg = "ok", sum()
 	}
-	r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "failed"})
+	r.Report.Report(end)
 	return err
 }
 

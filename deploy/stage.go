@@ -13,8 +13,12 @@ import (
 // stageAll brings the tree to every host, beside what serves. Nothing that runs can see it yet.
 func (r *run) stageAll(ctx context.Context) error {
 	var mu sync.Mutex
-	r.result.Stats = Transfer{Files: 0, Bytes: r.source.Manifest.Bytes()}
-	return r.phase(ctx, "sync", "sync: to "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+	sum := &r.result.Stats
+	sum.Bytes = r.source.Manifest.Bytes()
+	total := func() string {
+		return fmt.Sprintf("sync ok: %s, %d changed, %s sent in all", plural(sum.Files, "file"), sum.Changed, Size(sum.Sent))
+	}
+	return r.phaseSummed(ctx, "sync", "sync: to "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
 		if err := m.Prepare(ctx, r.Env.Shared.Dirs); err != nil {
 			return err
 		}
@@ -30,11 +34,11 @@ func (r *run) stageAll(ctx context.Context) error {
 		m.outcome = Staged
 		mu.Lock()
 		defer mu.Unlock()
-		sum := &r.result.Stats
 		sum.Files, sum.Sent, sum.Changed = reply.Files, sum.Sent+stats.Sent, max(sum.Changed, reply.Written)
-		r.note(m, "sync", "%s, %d changed, %s sent", plural(reply.Files, "file"), reply.Written, Size(stats.Sent))
+		r.Report.Report(event.Event{Type: event.HostEnd, Host: m.name, Phase: "sync", Result: "ok", Bytes: stats.Sent,
+			Msg: fmt.Sprintf("sync: %s, %d changed, %s sent", plural(reply.Files, "file"), reply.Written, Size(stats.Sent))})
 		return nil
-	})
+	}, total)
 }
 
 func (r *run) stageRequest(m *member) wire.StageRequest {
