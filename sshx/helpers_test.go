@@ -236,7 +236,8 @@ func startSSHD(t testing.TB, key clientKey, config func(*sshd) []string) *sshd {
 	s := &sshd{dir: t.TempDir(), port: freePort(t)}
 	s.log = filepath.Join(s.dir, "log")
 	lines := []string{"Port " + strconv.Itoa(s.port), "ListenAddress 127.0.0.1", "UsePAM no", "StrictModes no",
-		"PidFile none", "AuthorizedKeysFile " + s.dir + "/authorized", "Subsystem sftp internal-sftp", "LogLevel VERBOSE"}
+		"PidFile none", "AuthorizedKeysFile " + s.dir + "/authorized", "Subsystem sftp internal-sftp", "LogLevel VERBOSE",
+		"SetEnv HOME=" + s.dir} // a home without the rc files of whoever runs the tests
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		s.makeHostKey(t, kind)
 		lines = append(lines, "HostKey "+s.hostKey(kind))

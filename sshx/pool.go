@@ -120,8 +120,23 @@ func (p *Pool) login(ctx context.Context, t Target, hop *Conn) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
-	try := 1
+	conn, err := p.persist(ctx, a)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	// sshd counts a login as under way until its own processes have told each other of the success;
+	// an answer from the one that then serves us proves that.
+	conn.work.Go(func() {
+		defer leave()
+		conn.ping(p.o.Timeout)
+	})
+	return conn, nil
+}
+
+// persist tries again where that makes sense.
+func (p *Pool) persist(ctx context.Context, a *attempt) (*Conn, error) {
+	try, t := 1, a.target
 	once := func() (*Conn, error) {
 		client, err := a.run(ctx)
 		for err != nil && a.again(err) {
@@ -130,7 +145,7 @@ func (p *Pool) login(ctx context.Context, t Target, hop *Conn) (*Conn, error) {
 		var hung *hangup
 		switch {
 		case err == nil:
-			return newConn(client, a.raw, t, hop, p.o.KeepAlive), nil
+			return newConn(client, a.raw, t, a.hop, p.o.KeepAlive), nil
 		case errors.As(err, &hung) && ctx.Err() == nil:
 			return nil, err
 		}

@@ -54,10 +54,14 @@ func (p *Process) connect(stdin io.WriteCloser, stdout io.Reader) {
 	fromUser, toProcess := io.Pipe()
 	fromProcess, toUser := io.Pipe()
 	p.stdin, p.stdout = toProcess, fromProcess
-	go func() { // ends with the process's stdin, with Close, or with the connection
+	go func() { // ends with the process, with its stdin, or with Close
 		_, err := io.Copy(stdin, fromUser)
 		_ = fromUser.CloseWithError(err) // nil becomes io.ErrClosedPipe, which is right for a later Write
 		_ = stdin.Close()
+	}()
+	go func() { // nobody reads any more what is still written
+		<-p.s.ended
+		_ = fromUser.CloseWithError(io.ErrClosedPipe)
 	}()
 	go func() { // ends with the process's stdout, or with the connection
 		_, err := io.Copy(toUser, stdout)
