@@ -12,7 +12,6 @@ type options struct {
 	Limit    []string
 	Yes      bool
 	DryRun   bool
-	Diff     bool
 	Parallel int
 	Output   string
 	Verbose  int
@@ -31,7 +30,6 @@ func globalFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "limit", Aliases: []string{"l"}, Usage: "only hosts that match `PATTERN`"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "answer yes to questions"},
 		&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "do everything up to the first change and print the plan"},
-		&cli.BoolFlag{Name: "diff", Usage: "show content diffs of text files that change"},
 		&cli.IntFlag{Name: "parallel", Aliases: []string{"P"}, Value: 16, Usage: "work on `N` hosts at once"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "auto", Usage: "`MODE`: auto, tty, plain, json, github or gitlab"},
 		&cli.BoolFlag{Name: "json", Usage: "short for --output json"},
@@ -64,7 +62,7 @@ func fromEnvironment() [][2]string {
 func readOptions(c *cli.Context) options {
 	o := options{
 		Config: c.String("config"), Limit: c.StringSlice("limit"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"),
-		Diff: c.Bool("diff"), Parallel: c.Int("parallel"), Output: c.String("output"), Verbose: c.Count("verbose"),
+		Parallel: c.Int("parallel"), Output: c.String("output"), Verbose: c.Count("verbose"),
 		Quiet: c.Bool("quiet"), Color: c.String("color"), ASCII: c.Bool("ascii"), NoInput: c.Bool("no-input"),
 		Timeout: c.Duration("timeout"), Log: c.String("log"),
 	}

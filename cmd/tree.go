@@ -48,9 +48,9 @@ func groups() []string {
 // commands is the whole tree, in the order of the help.
 func commands() []*command {
 	return slices.Concat(
-		[]*command{demoCommand(), checkCommand(), versionCommand(), helpCommand()},
+		[]*command{demoCommand(), initCommand(), checkCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), execCommand()},
-		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand()},
+		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{inventoryCommand()},
 		[]*command{helperCommand(), demoAppCommand()},

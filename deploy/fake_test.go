@@ -30,13 +30,12 @@ type world struct {
 }
 
 type fakeHost struct {
-	w        *world
-	name     string
-	state    wire.State
-	serving  string // release that its processes run
-	running  bool
-	locked   *wire.Holder
-	prepared bool
+	w       *world
+	name    string
+	state   wire.State
+	serving string // release that its processes run
+	running bool
+	locked  *wire.Holder
 }
 
 func (w *world) step(h *fakeHost, step, id string) error {
@@ -78,6 +77,7 @@ func (h *fakeHost) Lock(_ context.Context, holder wire.Holder) (*wire.Holder, er
 	}
 	return nil, nil
 }
+func (h *fakeHost) BreakLock(context.Context) error         { return nil }
 func (h *fakeHost) Prepare(context.Context, []string) error { return h.w.step(h, "prepare", "") }
 func (h *fakeHost) Stage(_ context.Context, req wire.StageRequest, src *filesync.Source, _ filesync.SendOptions) (wire.StageReply, filesync.Stats, error) {
 	if err := h.w.step(h, "stage", req.Release.ID); err != nil {

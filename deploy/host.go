@@ -23,6 +23,9 @@ type Host interface {
 	Facts() wire.HelloReply
 	// Lock takes the app's lock, held until Close. Held is who has it when it could not be had.
 	Lock(ctx context.Context, holder wire.Holder) (held *wire.Holder, err error)
+	// BreakLock removes a lock that a dead run left. A lock that a helper holds ends with its run: that
+	// one is refused with LockHeld.
+	BreakLock(ctx context.Context) error
 	// Dial connects from the host itself, so that a health check sees what nginx would see.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 	// Close ends what still runs there, lets go of the lock and drops the connection.

@@ -110,6 +110,13 @@ func (r *run) healthy(ctx context.Context, m *member) error {
 	return probe.Await(ctx, m.Dial, r.Report)
 }
 
+// BreakLocks removes the locks that dead runs left on the hosts; see Host.BreakLock.
+func BreakLocks(ctx context.Context, f *Fleet) error {
+	return each(ctx, newMembers(f.Env, f.Hosts), f.Parallel, func(ctx context.Context, m *member) error {
+		return m.BreakLock(ctx)
+	})
+}
+
 // HostStatus is what one host has and does right now.
 type HostStatus struct {
 	Host     string

@@ -43,7 +43,7 @@ const (
 	sendsFiles = "release sync"
 )
 
-// laters is the whole list. An entry goes away with the issue that builds its feature.
+// laters is the whole list. An entry goes away when its feature is built.
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace", `set [app] layout = "releases"`, everyHost},
@@ -65,7 +65,6 @@ func laters() []later {
 		{"release.drain_wait", "", "draining", "", ""},
 		{"release.stall_budget", "", "draining", "", ""},
 		{"release.on_failure", "continue", "going on after a failure", `set [release] on_failure = "stop"`, runsWaves},
-		{"release.max_failures", "", "a number of failures that may be", "", runsWaves},
 		{"release.migrations", "", "the guard of the database schema", "", "release rollback"},
 		{"release.gate", "", "the gate", "", "release"},
 		{"release.bake", "", "the gate", "", ""},
@@ -77,6 +76,7 @@ func laters() []later {
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
 		{"tune", "set", "tuning", "", "tune"},
 		{"role.*.tune", "set", "tuning", "", "tune"},
+		{"hooks.setup", "", "godeploy setup, which runs it", "", "setup"},
 		{"people", "set", "people", "", "keys"},
 		{"bench", "set", "the load generator", "", "bench"},
 	}

@@ -56,7 +56,6 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
 		{"release", `on_failure = "continue"`, "release", "release.on_failure"},
-		{"release", "max_failures = 1", "release", "release.max_failures"},
 		{"release", `migrations = "x"`, "rollback", "release.migrations"},
 		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
 		{"secrets", `command = "x"`, "release", "secrets.command"},

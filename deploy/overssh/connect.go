@@ -95,7 +95,7 @@ func (c *Connector) start(ctx context.Context, h inventory.Host, conn *sshx.Conn
 // weaker says, once per host, what is lost without the helper.
 func (c *Connector) weaker(h inventory.Host, why string) {
 	c.Report.Report(event.Event{Type: event.Warn, Host: h.Name, Phase: "check", Code: string(fault.HelperArch),
-		Msg: "check: no helper (" + why + "): by SFTP and sh; the lock may go stale, see godeploy lock"})
+		Msg: "check: no helper (" + why + "): by SFTP and sh; the lock may outlive its run, see godeploy lock"})
 }
 
 // cannotHelp says why no helper can run on a host.

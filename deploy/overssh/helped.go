@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
 	"godeploy/sshx"
@@ -38,6 +39,15 @@ func (h *helped) Lock(ctx context.Context, holder wire.Holder) (*wire.Holder, er
 	err := h.client.Call(ctx, wire.KindLock, &wire.LockRequest{Site: h.site, Holder: holder}, &reply)
 	h.locked.Store(err == nil && reply.Held == nil)
 	return reply.Held, err
+}
+
+func (h *helped) BreakLock(ctx context.Context) error {
+	state, err := h.State(ctx, nil)
+	if err != nil || state.Holder == nil {
+		return err
+	}
+	return fault.New(fault.LockHeld, "the lock is held by a live run of %s (%s)", state.Holder.Who, state.Holder.Command).
+		Hint("it ends with that run, at the latest 30 s after the operator's machine has gone")
 }
 
 func (h *helped) Prepare(ctx context.Context, sharedDirs []string) error {

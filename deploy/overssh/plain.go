@@ -163,6 +163,20 @@ func (p *plain) holder() (*wire.Holder, error) {
 	return held, nil
 }
 
+// BreakLock removes the folder, whoever made it.
+func (p *plain) BreakLock(context.Context) error {
+	held, err := p.holder()
+	if err != nil || held == nil {
+		return err
+	}
+	p.locked = true
+	p.unlock()
+	if held, err = p.holder(); err == nil && held != nil {
+		err = fault.New(fault.LockHeld, "%s cannot be removed", p.lockDir())
+	}
+	return err
+}
+
 func (p *plain) unlock() {
 	if !p.locked {
 		return
