@@ -177,6 +177,8 @@ func smallest(t *testing.T, more string) *inventory.Env {
 name = "swiper"
 path = "/opt/swiper"
 keep = 3
+[health]
+settle = "0s"
 ` + more + `
 [env.test.hosts]
 a = { role = "app", address = "192.0.2.1" }

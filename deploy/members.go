@@ -22,6 +22,7 @@ type member struct {
 	state    wire.State
 	outcome  Outcome
 	previous string // current before the run
+	back     string // what an undo returns to: previous, unless that was never proven here
 	now      string // current as far as is known
 	failed   bool
 	touched  bool // current may have moved

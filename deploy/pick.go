@@ -38,6 +38,24 @@ func Prunable(releases []wire.Release, keep int, previous string) []string {
 	return gone
 }
 
+// Fallback picks what a host returns to when a run fails: what it has now. When that was never proven
+// there, since the run that brought it was killed, it is the proven release before it, if there is one.
+func Fallback(s wire.State) string {
+	now, ok := find(s, s.Current)
+	if !ok || now.Mark == wire.MarkHealthy {
+		return s.Current
+	}
+	if before, ok := find(s, now.Previous); ok && before.Mark == wire.MarkHealthy {
+		return before.ID
+	}
+	for _, one := range slices.Backward(s.Releases) {
+		if one.Mark == wire.MarkHealthy && one.Seq < now.Seq {
+			return one.ID
+		}
+	}
+	return s.Current
+}
+
 // Target picks the release that a rollback goes to: one that is named, one ~N steps back, or the
 // healthy one before what most hosts have now. Every host must have it. states are per host, in file
 // order; each is sorted by sequence number.
@@ -68,6 +86,9 @@ func named(names []string, states []wire.State, id string) (wire.Release, error)
 			lacking = append(lacking, names[i])
 			continue
 		}
+		if err := unfit(one, names[i]); err != nil {
+			return found, err
+		}
 		found = one
 	}
 	if len(lacking) > 0 {
@@ -75,6 +96,20 @@ func named(names []string, states []wire.State, id string) (wire.Release, error)
 			On(lacking...).Try("godeploy releases")
 	}
 	return found, nil
+}
+
+// unfit says why a release that is there cannot be gone to: its record on that host speaks against it.
+func unfit(one wire.Release, host string) error {
+	why := ""
+	switch one.Mark {
+	case wire.MarkBad:
+		why = "was marked bad: it failed when it was brought out"
+	case wire.MarkStaged:
+		why = "was sent but never finished: its hooks and checks may not have run"
+	default:
+		return nil
+	}
+	return fault.New(fault.RollbackNone, "release %s %s", one.ID, why).On(host).Try("godeploy releases")
 }
 
 // distance reads "", "~1", "~2", …

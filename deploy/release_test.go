@@ -225,8 +225,12 @@ func truthful(rt *rapid.T, w *world, got *Result, err error) {
 		}
 	case WholeOld:
 		for i, h := range w.hosts {
-			if h.state.Current != got.Hosts[i].Previous {
-				rt.Fatalf("whole on the old, but %s has %q, had %q", h.name, h.state.Current, got.Hosts[i].Previous)
+			old := got.Previous
+			if got.Hosts[i].Previous == "" {
+				old = "" // its first release
+			}
+			if h.state.Current != old || h.serving != old {
+				rt.Fatalf("whole on %q, but %s has %q and serves %q", old, h.name, h.state.Current, h.serving)
 			}
 		}
 	}

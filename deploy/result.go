@@ -71,6 +71,24 @@ func (r *Result) Fleet() map[string][]string {
 	return fleet
 }
 
+// checkWhole takes back the word whole when hosts were not on one release before the run either, or
+// one is on a release that nobody has seen serve. A host that has had no release yet does not count.
+func (r *Result) checkWhole() {
+	one := ""
+	for _, h := range r.Hosts {
+		switch {
+		case h.Outcome == Switched, one != "" && h.Release != "" && h.Release != one:
+			r.Verdict = Mixed
+			return
+		case h.Release != "":
+			one = h.Release
+		}
+	}
+	if one != "" {
+		r.Previous = one
+	}
+}
+
 // judge derives the verdict from what became of the hosts.
 func (r *Result) judge(failed bool) {
 	whole, done := true, true

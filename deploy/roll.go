@@ -102,12 +102,17 @@ func (r *run) switchTo(ctx context.Context, m *member, id, expect string) error 
 	m.now = id
 	if id != "" {
 		r.note(m, "switch", "current is %s, was %s", id, orNone(before))
+		if before == id { // it was there already: what came before it stays on record
+			before = ""
+		}
 		return m.Mark(ctx, id, wire.MarkLive, before)
 	}
 	return nil
 }
 
-// serve makes the release at current serve, proven by its processes and by its health.
+// serve makes the release at current serve, proven by its processes and by its health, and by its
+// processes once more: a server whose workers end right after they began was seen to run, and not
+// every environment has a health check that would notice.
 func (r *run) serve(ctx context.Context, m *member, id string, graceful bool) error {
 	if err := r.Service.Restart(ctx, m.Host, id, graceful); err != nil {
 		return err
@@ -116,7 +121,15 @@ func (r *run) serve(ctx context.Context, m *member, id string, graceful bool) er
 	if err != nil {
 		return err
 	}
-	return probe.Await(ctx, m.Dial, r.Report)
+	if err := probe.Await(ctx, m.Dial, r.Report); err != nil {
+		return err
+	}
+	if probe.URL == "" {
+		if err := pause(ctx, probe.Settle); err != nil {
+			return err
+		}
+	}
+	return r.Service.Serves(ctx, m.Host, id)
 }
 
 func (r *run) probe(m *member, id string) (Probe, error) { return ProbeOf(r.Env, m.Inventory(), id) }
@@ -141,6 +154,7 @@ func (r *run) breach(ctx context.Context, cause error) error {
 	if r.Env.Release.OnFailure == "stop" && ctx.Err() == nil {
 		return cause
 	}
+	r.interrupted = ctx.Err() != nil
 	var touched []*member
 	for _, m := range r.members {
 		if m.touched {
@@ -183,32 +197,47 @@ func (r *run) undoOne(ctx context.Context, m *member) error {
 	if err != nil {
 		e.Error, e.Msg = err.Error(), "undo: "+err.Error()
 	} else {
-		e.Msg = "undo: back on " + orNone(m.previous)
+		e.Msg = "undo: back on " + orNone(m.back)
 	}
 	r.Report.Report(e)
 	return err
 }
 
 func (r *run) goBack(ctx context.Context, m *member) error {
-	if m.previous == "" { // the first release of this host: before it nothing served
+	if m.back == "" { // the first release of this host: before it nothing served
 		if err := r.Service.Stop(ctx, m.Host); err != nil {
 			return err
 		}
-		_, err := m.Switch(ctx, "", "")
+		if _, err := m.Switch(ctx, "", ""); err != nil {
+			return err
+		}
 		m.now = ""
+		return nil
+	}
+	if _, err := m.Switch(ctx, m.back, ""); err != nil {
 		return err
 	}
-	if _, err := m.Switch(ctx, m.previous, ""); err != nil {
-		return err
-	}
-	m.now = m.previous
-	if err := r.serve(ctx, m, m.previous, true); err != nil {
+	m.now = m.back
+	if err := r.serve(ctx, m, m.back, true); err != nil {
 		r.note(m, "undo", "graceful restart did not do: %v; restarting in full", err)
-		if err := r.serve(ctx, m, m.previous, false); err != nil {
+		if err := r.serve(ctx, m, m.back, false); err != nil {
 			return err
 		}
 	}
-	return m.Mark(ctx, r.release.ID, wire.MarkBad, "")
+	r.markFailed(ctx, m)
+	return nil
+}
+
+// markFailed records that the release did not come out on a host that is back by now. A record that
+// cannot be written, as on a full disk, takes nothing from that.
+func (r *run) markFailed(ctx context.Context, m *member) {
+	mark := wire.MarkBad
+	if had, ok := find(m.state, r.release.ID); ok && (r.interrupted || !m.failed) {
+		mark = had.Mark // a rollback's target: nothing was found against it here
+	}
+	if err := m.Mark(ctx, r.release.ID, mark, ""); err != nil {
+		r.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "undo", Msg: "undo: " + err.Error(), Error: err.Error()})
+	}
 }
 
 // dropStaged takes the failed release away from hosts that never switched to it.

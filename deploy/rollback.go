@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 )
 
@@ -57,10 +56,6 @@ func (r *run) aim(ctx context.Context, ask string) error {
 	target, err := Target(names(r.members), states, ask)
 	if err != nil {
 		return err
-	}
-	if target.Mark == wire.MarkBad {
-		return fault.New(fault.RollbackNone, "release %s was marked bad: it failed when it was brought out", target.ID).
-			Try("godeploy releases %s", r.Env.Name)
 	}
 	message := r.release.Message
 	r.release = target

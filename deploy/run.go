@@ -40,6 +40,8 @@ type run struct {
 	release wire.Release     // what is to serve; the zero Release when the run makes none
 	result  Result
 	began   time.Time
+
+	interrupted bool // waves were stopped from outside, not by a failure
 }
 
 func (f *Fleet) newRun(command string) *run {
@@ -87,7 +89,7 @@ func (r *run) learn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.state, m.previous, m.now = state, state.Current, state.Current
+		m.state, m.previous, m.now, m.back = state, state.Current, state.Current, Fallback(state)
 		return nil
 	})
 }
@@ -143,6 +145,11 @@ func (r *run) heldBy(m *member, h wire.Holder) error {
 
 // finish fills the result from the members.
 func (r *run) finish(err error) *Result {
+	for _, m := range r.members {
+		if m.unproven() {
+			m.outcome = Switched
+		}
+	}
 	r.result.Took = r.Now().Sub(r.began)
 	r.result.Release = r.release.ID
 	for _, m := range r.members {
@@ -154,7 +161,18 @@ func (r *run) finish(err error) *Result {
 	if r.result.Verdict == Refused && r.touched() {
 		r.result.judge(err != nil)
 	}
+	if r.result.Verdict == WholeOld {
+		r.result.checkWhole()
+	}
 	return &r.result
+}
+
+// unproven reports whether the run has left a host alone on a release that was never proven there:
+// an earlier run was killed between its switch and its proof. A release without a record was brought
+// by other means, and nothing speaks against it.
+func (m *member) unproven() bool {
+	now, ok := find(m.state, m.now)
+	return ok && !m.touched && m.outcome != Healthy && now.Mark != wire.MarkHealthy
 }
 
 // touched reports whether current may have moved anywhere.
