@@ -47,21 +47,30 @@ func (l *link) exec(channel ssh.Channel, requests <-chan *ssh.Request, r *ssh.Re
 		}
 	})
 	drained := c.drain(channel)
-	select {
-	case <-drained:
-		<-ended // the status goes before the channel's end
+	if whole(drained, ended, gone) {
 		_ = channel.Close()
 		<-gone
-	case <-gone:
-		if s.o.KillOnDisconnect {
-			c.kill()
-		}
-		c.release()
-		<-drained
-		if s.o.KillOnDisconnect {
-			<-ended
+		return
+	}
+	if s.o.KillOnDisconnect {
+		c.kill()
+		defer func() { <-ended }()
+	}
+	c.release()
+	<-drained
+}
+
+// whole waits until the output is drained and the shell has ended, in that order, because the status
+// goes before the channel's end; false when the session is gone first.
+func whole(drained, ended, gone <-chan struct{}) bool {
+	for _, step := range []<-chan struct{}{drained, ended} {
+		select {
+		case <-step:
+		case <-gone:
+			return false
 		}
 	}
+	return true
 }
 
 // feed passes the client's input on, then its end.
