@@ -65,6 +65,9 @@ func runDemo(ctx context.Context, c *call) error {
 		d.farewell(keep)
 		err = d.document(took.Milliseconds())
 	}
+	if err != nil && keep {
+		c.conclude("The files stay in %s", fleet.dir)
+	}
 	return errors.Join(err, fleet.close(keep))
 }
 
@@ -237,8 +240,16 @@ func (d *demo) system(signals <-chan os.Signal, out io.Writer) System {
 		}
 		return outer(name)
 	}
-	sys.Stdin, sys.Stdout, sys.OpenTTY = strings.NewReader(""), io.MultiWriter(stdout, out), nil
+	sys.Stdin, sys.Stdout, sys.OpenTTY = strings.NewReader(""), io.MultiWriter(out, unread{stdout}), nil
 	sys.Dir, sys.Home, sys.Signals = d.fleet.project(), filepath.Join(d.fleet.dir, "home"), signals
 	sys.User = orElse(sys.User, "you")
 	return sys
+}
+
+// unread is an output that may be closed: the show goes on without it.
+type unread struct{ io.Writer }
+
+func (u unread) Write(p []byte) (int, error) {
+	_, _ = u.Writer.Write(p) // as above
+	return len(p), nil
 }

@@ -1,10 +1,12 @@
 package cmd
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"net"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"godeploy/internal/fault"
 )
 
 // TestMain makes the test binary what godeploy is to the demo's servers: the helper that is pushed to
@@ -81,17 +85,47 @@ func (s *showing) dir(t *testing.T) string {
 	return s.find(t, `disks    (\S+)/fleet`)
 }
 
-// gone fails when a process or an open port is left.
-func (s *showing) gone(t *testing.T, dir string) {
+// sockets are the inodes of what listens on the SSH addresses of a demo under way. The addresses will
+// not do: as soon as the demo has ended, another one may take them.
+func (s *showing) sockets(t *testing.T) []string {
+	t.Helper()
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, web := range []string{"web1", "web4"} {
+		address, err := netip.ParseAddrPort(s.find(t, web+` +ssh (\S+)`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ip := address.Addr().As4()
+		want := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), address.Port())
+		for line := range strings.Lines(string(table)) {
+			if f := strings.Fields(line); len(f) > 9 && f[1] == want && f[3] == "0A" { // listening
+				all = append(all, "socket:["+f[9]+"]")
+			}
+		}
+	}
+	if len(all) != 2 {
+		t.Fatalf("%d of 2 servers listen", len(all))
+	}
+	return all
+}
+
+// gone fails when a process or a socket of the demo is left.
+func gone(t *testing.T, dir string, sockets []string) {
 	t.Helper()
 	if left := runningBelow(dir); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
-	for _, expression := range []string{`web4  ssh (\S+)`, `web4 .* shop http://([^/]+)/`} {
-		address := s.find(t, expression)
-		if conn, err := net.Dial("tcp", address); err == nil {
-			_ = conn.Close()
-			t.Errorf("something still listens on %s", address)
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); slices.Contains(sockets, to) {
+			t.Errorf("%s still listens", to)
 		}
 	}
 }
@@ -108,6 +142,7 @@ func TestDemo(t *testing.T) {
 	s.says(t, "until you press Ctrl-C")
 	dir := s.dir(t)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	sockets := s.sockets(t)
 	res, err := http.Get("http://" + s.find(t, `web1 .* shop http://([^/]+)/`) + "/static/shop.css")
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Errorf("the shop that is kept does not serve: %v, %v", res, err)
@@ -124,7 +159,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, s.err.String())
 		}
 	}
-	s.gone(t, dir)
+	gone(t, dir, sockets)
 	if _, err := os.Stat(filepath.Join(dir, "fleet", "web4", "shop", "current", "page.html")); err != nil {
 		t.Errorf("--keep: %v", err)
 	}
@@ -161,12 +196,12 @@ func TestInterruptedDemoLeavesNothing(t *testing.T) {
 	}
 	s := startDemo(t)
 	s.says(t, "3. The shop is open")
-	dir := s.dir(t)
+	dir, sockets := s.dir(t), s.sockets(t)
 	s.signals <- syscall.SIGTERM
 	if code := s.wait(t); code != exitTerminated {
 		t.Errorf("exit %d, want %d:\n%s", code, exitTerminated, s.err.String())
 	}
-	s.gone(t, dir)
+	gone(t, dir, sockets)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", dir, err)
 	}
@@ -177,6 +212,26 @@ func TestDemoRefusesToPlan(t *testing.T) {
 	m := newMachine(t)
 	if code := m.run("demo", "--dry-run"); code != exitUsage {
 		t.Errorf("exit %d, want %d: %s", code, exitUsage, m.err.String())
+	}
+}
+
+func TestDemoSaysWhenItsFolderWillNotDo(t *testing.T) {
+	t.Parallel()
+	f := &demoFleet{dir: filepath.Join(t.TempDir(), "a b"), network: "127.7.0", ssh: 2222, app: 8080}
+	if err := os.MkdirAll(f.project(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	line, err := newLifeline("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer line.close()
+	f.line = line
+	if err := f.writeProject(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.fits(); !fault.Is(err, fault.Usage) {
+		t.Errorf("a path with a space: %v", err)
 	}
 }
 

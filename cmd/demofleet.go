@@ -13,6 +13,7 @@ import (
 
 	"godeploy/internal/fault"
 	"godeploy/internal/sshtest"
+	"godeploy/inventory"
 
 	"al.essio.dev/pkg/shellescape"
 )
@@ -67,7 +68,21 @@ func newDemoFleet() (_ *demoFleet, err error) {
 	if f.line, err = newLifeline(f.network + ".100:0"); err != nil {
 		return nil, err
 	}
-	return f, f.writeProject()
+	if err := f.writeProject(); err != nil {
+		return nil, err
+	}
+	return f, f.fits()
+}
+
+// fits refuses a temporary folder that no app can lie in, before anything is shown.
+func (f *demoFleet) fits() error {
+	_, err := inventory.Load(filepath.Join(f.project(), "godeploy.toml"))
+	if err == nil {
+		return nil
+	}
+	return fault.New(fault.Usage, "the demo cannot work in %s", f.dir).Fact("%v", err).
+		Hint("the path of an app has no spaces and the like; TMPDIR says where temporary folders are made").
+		Try("TMPDIR=/tmp godeploy demo")
 }
 
 // folders makes the homes and the operator's key, which is the only one that opens the servers.

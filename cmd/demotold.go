@@ -67,7 +67,8 @@ func (d *demo) summary(took time.Duration) {
 func (d *demo) playground() {
 	d.say("The fleet runs until you press Ctrl-C. In another terminal:")
 	d.line("")
-	d.line("  cd %s && PATH=%s:$PATH", d.fleet.project(), filepath.Join(d.fleet.dir, "bin"))
+	d.line("  cd %s", d.fleet.project())
+	d.line("  export PATH=%s:$PATH", filepath.Join(d.fleet.dir, "bin"))
 	d.line("  rm broken; echo 4 > VERSION; godeploy release demo")
 	d.line("  curl http://%s/", d.fleet.listen(0))
 	d.line("  godeploy exec demo -- ls -l shop/releases shop/current")
@@ -80,7 +81,7 @@ func (d *demo) farewell(keep bool) {
 		return
 	}
 	if keep {
-		d.c.conclude("  The servers have ended. Their files are yours to remove: rm -r %s", d.fleet.dir)
+		d.c.conclude("  The servers have ended. Their files stay: rm -r %s", d.fleet.dir)
 	} else {
 		d.c.conclude("  All of it is gone again; with --keep it stays, to look at and to play with.")
 	}
