@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	demoRate     = 100             // requests a second, over all servers
-	demoInFlight = 64              // requests at once
-	demoPatience = 10 * time.Second// for one answer
+	demoRate     = 100              // requests a second, over all servers
+	demoInFlight = 64               // requests at once
+	demoPatience = 10 * time.Second // for one answer
 )
 
 // demoLoad is the shop's customers: each opens a connection, asks for the page once and goes, as one
