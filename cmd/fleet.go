@@ -45,6 +45,21 @@ func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []invento
 	return fleet, func() { overssh.Close(connected); _ = pool.Close() }, nil // the run is over either way
 }
 
+// act begins the story of a command, connects the hosts and runs it over them; everything is closed
+// when it has ended.
+func (c *call) act(ctx context.Context, hosts []inventory.Host, run func(*deploy.Fleet, event.Reporter) error) error {
+	report, err := c.begin(event.Event{Hosts: hostNames(hosts)})
+	if err != nil {
+		return err
+	}
+	fleet, done, err := c.fleet(ctx, report, hosts)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return run(fleet, report)
+}
+
 // holder says who takes the locks.
 func (c *call) holder() wire.Holder {
 	machine, err := os.Hostname()

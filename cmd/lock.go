@@ -67,14 +67,5 @@ func runLockRelease(ctx context.Context, c *call) error {
 	if err := c.confirm(ctx, "Remove the locks of "+plural(len(hosts), "server")+" of "+c.env.Name+", whoever holds them?"); err != nil {
 		return err
 	}
-	report, err := c.begin(event.Event{Hosts: hostNames(hosts)})
-	if err != nil {
-		return err
-	}
-	fleet, done, err := c.fleet(ctx, report, hosts)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return deploy.BreakLocks(ctx, fleet)
+	return c.act(ctx, hosts, func(fleet *deploy.Fleet, _ event.Reporter) error { return deploy.BreakLocks(ctx, fleet) })
 }

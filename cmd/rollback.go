@@ -35,22 +35,15 @@ func runRollback(ctx context.Context, c *call) error {
 	if err := c.agree(ctx, "Roll back", len(hosts)); err != nil {
 		return err
 	}
-	report, err := c.begin(event.Event{Hosts: hostNames(hosts)})
-	if err != nil {
-		return err
-	}
-	fleet, done, err := c.fleet(ctx, report, hosts)
-	if err != nil {
-		return err
-	}
-	defer done()
 	ask := ""
 	if len(c.words) > 0 {
 		ask = c.words[0]
 	}
-	result, err := fleet.Rollback(ctx, ask, c.flags.String("reason"))
-	c.sayRolledBack(result, err)
-	return c.end(report, result, err)
+	return c.act(ctx, hosts, func(fleet *deploy.Fleet, report event.Reporter) error {
+		result, err := fleet.Rollback(ctx, ask, c.flags.String("reason"))
+		c.sayRolledBack(result, err)
+		return c.end(report, result, err)
+	})
 }
 
 func (c *call) sayRolledBack(r *deploy.Result, err error) {

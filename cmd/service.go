@@ -52,20 +52,13 @@ func runService(ctx context.Context, c *call, name string, act func(context.Cont
 	if err := c.agree(ctx, name, len(hosts)); err != nil {
 		return err
 	}
-	report, err := c.begin(event.Event{Hosts: hostNames(hosts)})
-	if err != nil {
-		return err
-	}
-	fleet, done, err := c.fleet(ctx, report, hosts)
-	if err != nil {
-		return err
-	}
-	defer done()
-	result, err := act(ctx, fleet, c)
-	if result.Verdict == deploy.Done {
-		c.conclude("%s %s: %s of %s in %s", c.mark(true), name, plural(len(result.Hosts), "server"), c.env.Name, took(result.Took))
-	} else {
-		c.sayFailed(name+"ed", result)
-	}
-	return c.end(report, result, err)
+	return c.act(ctx, hosts, func(fleet *deploy.Fleet, report event.Reporter) error {
+		result, err := act(ctx, fleet, c)
+		if result.Verdict == deploy.Done {
+			c.conclude("%s %s: %s of %s in %s", c.mark(true), name, plural(len(result.Hosts), "server"), c.env.Name, took(result.Took))
+		} else {
+			c.sayFailed(name+"ed", result)
+		}
+		return c.end(report, result, err)
+	})
 }

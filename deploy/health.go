@@ -64,7 +64,7 @@ func (p Probe) Await(ctx context.Context, dial Dialer, report event.Reporter) er
 		if !since.IsZero() && time.Since(since) >= p.Settle {
 			return nil
 		}
-		if err := pause(ctx, p.wait(since)); err != nil {
+		if err := Pause(ctx, p.wait(since)); err != nil {
 			return err
 		}
 	}
@@ -141,8 +141,8 @@ func shorten(err error) error {
 	return asked.Err
 }
 
-// pause waits, or ends with the context's cause.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, or ends with the context's cause.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -125,7 +125,7 @@ func (r *run) serve(ctx context.Context, m *member, id string, graceful bool) er
 		return err
 	}
 	if probe.URL == "" {
-		if err := pause(ctx, probe.Settle); err != nil {
+		if err := Pause(ctx, probe.Settle); err != nil {
 			return err
 		}
 	}

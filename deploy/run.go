@@ -125,7 +125,7 @@ func patiently(ctx context.Context, m *member, holder wire.Holder) (*wire.Holder
 		if err != nil || held == nil || time.Now().After(deadline) {
 			return held, err
 		}
-		if err := pause(ctx, lockPatience/10); err != nil {
+		if err := Pause(ctx, lockPatience/10); err != nil {
 			return nil, err
 		}
 	}

@@ -103,7 +103,7 @@ func (m pidfile) stop(ctx context.Context, h deploy.Host) error {
 				return err
 			}
 		}
-		if err := wait(ctx, pollEvery); err != nil {
+		if err := deploy.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}

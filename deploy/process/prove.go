@@ -95,7 +95,7 @@ func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit tim
 		if f.State == "failed" || time.Now().After(deadline) {
 			return s.explain(ctx, h, s.unproven(h, id, f, last))
 		}
-		if err := wait(ctx, pollEvery); err != nil {
+		if err := deploy.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
@@ -197,15 +197,4 @@ func parent(dir string) string {
 		return dir[:i]
 	}
 	return dir
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
