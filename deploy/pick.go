@@ -42,7 +42,7 @@ func Prunable(releases []wire.Release, keep int, previous string) []string {
 // there, since the run that brought it was killed, it is the proven release before it, if there is one.
 func Fallback(s wire.State) string {
 	now, ok := find(s, s.Current)
-	if !ok || now.Mark == wire.MarkHealthy {
+	if !ok || !doubted(now) {
 		return s.Current
 	}
 	if before, ok := find(s, now.Previous); ok && before.Mark == wire.MarkHealthy {
@@ -55,6 +55,10 @@ func Fallback(s wire.State) string {
 	}
 	return s.Current
 }
+
+// doubted reports whether a release that is current was never seen to serve. One without a mark was
+// brought by other means, and nothing speaks against it.
+func doubted(one wire.Release) bool { return one.Mark != wire.MarkHealthy && one.Mark != "" }
 
 // Target picks the release that a rollback goes to: one that is named, one ~N steps back, or the
 // healthy one before what most hosts have now. Every host must have it. states are per host, in file

@@ -168,11 +168,10 @@ func (r *run) finish(err error) *Result {
 }
 
 // unproven reports whether the run has left a host alone on a release that was never proven there:
-// an earlier run was killed between its switch and its proof. A release without a record was brought
-// by other means, and nothing speaks against it.
+// an earlier run was killed between its switch and its proof.
 func (m *member) unproven() bool {
 	now, ok := find(m.state, m.now)
-	return ok && !m.touched && m.outcome != Healthy && now.Mark != wire.MarkHealthy
+	return ok && !m.touched && m.outcome != Healthy && doubted(now)
 }
 
 // touched reports whether current may have moved anywhere.

@@ -110,12 +110,28 @@ func (s *Service) unproven(h deploy.Host, id string, f found, last string) error
 		Hint("start gunicorn with --chdir %s/current on its command line, without --preload", s.env.App.Path)
 }
 
+// looks is how often Serves looks before it believes that a service is down: a worker that is replaced
+// as usual is missing for a moment.
+const looks = 3
+
 // Serves implements deploy.Service.
 func (s *Service) Serves(ctx context.Context, h deploy.Host, id string) error {
 	s = s.on(h)
 	if _, ok := s.manager.(scripts); ok {
 		return nil
 	}
+	for try := 1; ; try++ {
+		err := s.serves(ctx, h, id)
+		if err == nil || try == looks {
+			return err
+		}
+		if err := wait(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) serves(ctx context.Context, h deploy.Host, id string) error {
 	f, procs, err := s.look(ctx, h)
 	if err != nil {
 		return err

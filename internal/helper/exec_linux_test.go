@@ -259,6 +259,33 @@ func TestKilledHelperLeavesNothingForTheNextRun(t *testing.T) {
 	allGone(t, file)
 }
 
+// TestUnlockEndsWhatRunsUnderTheLock: a hook that does not heed TERM has a grace, but not one that
+// reaches into the next run.
+func TestUnlockEndsWhatRunsUnderTheLock(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pids")
+	p, s := startHelper(t), siteIn(t)
+	take(t, p.Client, s, "ann")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	unlocked := make(chan error, 1)
+	_, _ = p.Exec(ctx, wire.ExecRequest{Argv: []string{"sh", "-c", tree(file, "TERM") + "while :; do sleep 0.1; done"}}, func(byte, []byte) {
+		cancel()
+		go func() {
+			err := p.Call(t.Context(), wire.KindUnlock, &wire.UnlockRequest{Site: s}, nil)
+			for _, pid := range numbers(t, file) {
+				if err == nil && !gone(pid) {
+					err = fmt.Errorf("the lock is free and process %d still there", pid)
+				}
+			}
+			unlocked <- err
+		}()
+	})
+	if err := <-unlocked; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestKeptProgramsDaemonGoesOn(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pids")

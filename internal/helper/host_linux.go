@@ -127,7 +127,10 @@ func (h *host) lock(_ context.Context, req wire.LockRequest) (any, error) {
 	return wire.LockReply{}, nil
 }
 
+// unlock lets go of a lock once nothing runs any more that was started under it: a hook that was told
+// to end and takes its time must not go on beside the next run.
 func (h *host) unlock(_ context.Context, req wire.UnlockRequest) (any, error) {
+	h.programs.killAll()
 	h.locks.release(req.Site)
 	return nil, nil
 }

@@ -343,6 +343,41 @@ func TestSwitchTakesAbsoluteLinksAndUndoesAFirstRelease(t *testing.T) {
 	}
 }
 
+// TestSwitchAwayFromAReleaseWithoutARecordCanBeUndone: one that was brought by other means, or whose
+// record was damaged, is what serves, and the only thing to go back to.
+func TestSwitchAwayFromAReleaseWithoutARecordCanBeUndone(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(t *testing.T, record string) error{
+		"none":    func(_ *testing.T, record string) error { return os.Remove(record) },
+		"damaged": func(_ *testing.T, record string) error { return os.WriteFile(record, []byte("{"), 0o644) },
+		"empty":   func(_ *testing.T, record string) error { return os.Truncate(record, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			a, b := s.put(t, 5), s.put(t, 6)
+			if _, err := s.Switch(t.Context(), a, ""); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(t, filepath.Join(s.Path, recordPath(a))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Switch(t.Context(), b, a); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Prepare(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Switch(t.Context(), a, b); err != nil {
+				t.Errorf("undo: %v", err)
+			}
+			if list, err := s.releases(); err != nil || len(list) != 2 || list[0].ID != a || list[0].Mark != "" {
+				t.Errorf("releases: %+v, %v, want %s as the oldest, without a mark", list, err, a)
+			}
+		})
+	}
+}
+
 func TestMarkIsKept(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

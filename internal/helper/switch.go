@@ -2,10 +2,13 @@ package helper
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
+	filesync "godeploy/sync"
 )
 
 // Switch points current at a release in one step and makes that durable: a reader sees the release
@@ -26,6 +29,9 @@ func (s *Site) Switch(_ context.Context, id, expect string) (previous string, er
 	case id == previous:
 		return previous, nil
 	}
+	if err := s.adopt(previous); err != nil {
+		return "", explain(err, "write the record of %s", previous)
+	}
 	if id == "" {
 		err = s.FS.RemoveAll(currentLink)
 	} else {
@@ -35,6 +41,27 @@ func (s *Site) Switch(_ context.Context, id, expect string) (previous string, er
 		err = s.FS.SyncDir(".")
 	}
 	return previous, explain(err, "switch current")
+}
+
+// adopt gives the release that is switched away from a record when it has none that can be read: it
+// was brought by other means, or its record was damaged. Without one it could not be gone back to, and
+// the next sweep would take its tree for a dead run's. It says nothing of how the release did, and
+// makes it older than every other.
+func (s *Site) adopt(id string) error {
+	if id == "" {
+		return nil
+	}
+	_, err := s.record(id)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errRecord) {
+		return err
+	}
+	if there, err := s.isDir(releasesDir + "/" + id); err != nil || !there {
+		return err
+	}
+	if _, err := filesync.MkdirAll(s.FS, recordsDir, 0o755); err != nil {
+		return err
+	}
+	return s.write(wire.Release{ID: id})
 }
 
 func (s *Site) refused(refusal string) error {
