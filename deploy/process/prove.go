@@ -125,7 +125,7 @@ func (s *Service) Serves(ctx context.Context, h deploy.Host, id string) error {
 		if err == nil || try == looks {
 			return err
 		}
-		if err := wait(ctx, pollEvery); err != nil {
+		if err := deploy.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
