@@ -120,9 +120,9 @@ func (c *call) statusTable(r statusReport) error {
 		if h.Lock != nil {
 			lock = h.Lock.Who + " " + h.Lock.Command
 		}
-		rows = append(rows, []string{h.Host, orElse(h.Release, "none"), h.Mark, h.Service, serving, health, strconv.Itoa(h.Weight), h.Released, h.By, lock})
+		rows = append(rows, []string{h.Host, orElse(h.Release, "none"), h.Mark, h.Service, serving, health, strconv.Itoa(h.Weight), lock})
 	}
-	err := table(c.sys.Stdout, []string{"HOST", "RELEASE", "MARK", "SERVICE", "SERVING", "HEALTH", "WEIGHT", "RELEASED", "BY", "LOCK"}, rows)
+	err := table(c.sys.Stdout, []string{"HOST", "RELEASE", "MARK", "SERVICE", "SERVING", "HEALTH", "WEIGHT", "LOCK"}, rows)
 	for _, h := range r.Hosts {
 		for _, problem := range h.Problems {
 			c.conclude("%s %s: %s", c.mark(false), h.Host, clean(problem))

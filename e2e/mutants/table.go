@@ -1,8 +1,10 @@
 package main
 
-// mutants is the table. A row of the product is easiest made from a bug that was fixed: the old text is
-// the fix, the new text the bug.
-func mutants() []mutant {
+// mutants is the table: what watches the project first, then the product itself.
+func mutants() []mutant { return append(watchers(), product()...) }
+
+// watchers are defects in what is to catch defects: floors, test hosts, skips.
+func watchers() []mutant {
 	const floors = "go test -count=1 -run 'TestFloors$' ./e2e"
 	const boots = "go test -count=1 -run 'TestFleetBoots$' ./e2e"
 	const gated = "go -C tools build -o ../gate-bin ./gate && " +

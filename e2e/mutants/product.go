@@ -1,0 +1,95 @@
+package main
+
+// product is the table of defects in godeploy itself. A row is easiest made from a bug that was fixed:
+// the old text is the fix, the new text the bug.
+func product() []mutant {
+	return append(release(), rooms()...)
+}
+
+// release are defects in how a release goes over the fleet.
+func release() []mutant {
+	const deploy = "go test -count=1 ./deploy"
+	return []mutant{
+		{
+			Name: "deploy: a failed check does not hold the release up",
+			File: "deploy/release.go", Old: "	if err := r.build(ctx); err != nil {\n		return r.abandon(ctx, err)\n	}\n", New: "	_ = r.build(ctx)\n",
+			Test: deploy, Says: "FAIL: TestAnyFailureLeavesAKnownFleet",
+		},
+		{
+			Name: "deploy: hosts that were switched are not undone",
+			File: "deploy/roll.go", Old: "	r.undo(ctx, touched)\n", New: "",
+			Test: deploy, Says: "want everything undone",
+		},
+		{
+			Name: "deploy: the same tree counts as served without a proof",
+			File: "deploy/release.go", Old: "		if err := r.Service.Serves(ctx, m.Host, id); err != nil {\n			return err\n		}\n", New: "",
+			Test: deploy, Says: "FAIL: TestNothingNewIsProvenNotAssumed",
+		},
+		{
+			Name: "deploy: any answer is healthy",
+			File: "deploy/health.go", Old: "if !p.Status.Has(res.StatusCode) {", New: "if false {",
+			Test: deploy, Says: "want health-failed",
+		},
+		{
+			Name: "deploy: the lock is not looked at",
+			File: "deploy/run.go", Old: "		if held != nil {\n			return r.heldBy(m, *held)\n		}\n", New: "",
+			Test: deploy, Says: "FAIL: TestAHeldLockChangesNothing",
+		},
+		{
+			Name: "process: --preload does not matter",
+			File: "deploy/process/choose.go", Old: "case slices.Contains(command, \"--preload\"):", New: "case false && slices.Contains(command, \"--preload\"):",
+			Test: "go test -count=1 ./deploy/process", Says: "preload_keeps_old_code",
+		},
+		{
+			Name: "e2e: the check before the switch reads the old code",
+			File: "deploy/process/check.go", Old: "strings.ReplaceAll(line, current+\"/\", dir+\"/\")", New: "line",
+			Test: "go test -count=1 -run 'TestReleaseEndToEnd$' ./e2e", Says: "the new code does not import",
+		},
+		{
+			Name: "e2e: a restart is believed, not proven",
+			File: "deploy/process/prove.go", Old: "	if err := s.manager.signal(ctx, h, master, \"HUP\"); err != nil {\n		return err\n	}\n", New: "	if true {\n		return nil\n	}\n",
+			Test: "go test -count=1 -run 'TestReleaseEndToEnd$' ./e2e", Says: "FAIL: TestReleaseEndToEnd",
+		},
+	}
+}
+
+// rooms are defects in the rooms below.
+func rooms() []mutant {
+	return []mutant{
+		{
+			Name: "cmd: an unknown flag is let through",
+			File: "cmd/permute.go", Old: "	if len(found.bad) > 0 && !found.line.help {\n		return found.line, found.bad[0]\n	}\n", New: "",
+			Test: "go test -count=1 -run 'Permute|Flag|Line|Usage' ./cmd", Says: "FAIL",
+		},
+		{
+			Name: "sshx: every host key is good",
+			File: "sshx/attempt.go", Old: "			return a.judged(key, known.verify(a.target, viaOf(a.hop), key))\n", New: "			return a.judged(key, nil)\n",
+			Test: "go test -count=1 -run 'Key|Known|Verify' ./sshx", Says: "FAIL",
+		},
+		{
+			Name: "wire: a frame may be of any length",
+			File: "internal/wire/frame.go", Old: "	if n > MaxFrame {\n", New: "	if false {\n",
+			Test: "go test -count=1 -timeout 2m ./internal/wire", Says: "FAIL",
+		},
+		{
+			Name: "helper: there is a moment without current",
+			File: "internal/helper/switch.go", Old: "	return s.FS.Rename(newLink, currentLink)\n", New: "	_ = s.FS.RemoveAll(currentLink)\n	return s.FS.Rename(newLink, currentLink)\n",
+			Test: "go test -count=1 -run 'Switch' ./internal/helper", Says: "FAIL",
+		},
+		{
+			Name: "hooks: only the shell of a cancelled hook is ended",
+			File: "hooks/group_unix.go", Old: "		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // no such group: all gone already\n", New: "",
+			Test: "go test -count=1 -timeout 30s ./hooks", Says: "TestCancelEndsTheGrandchild",
+		},
+		{
+			Name: "inventory: an unknown key is nothing to speak of",
+			File: "inventory/decode.go", Old: "			d.unknown(at, append(slices.Sorted(maps.Keys(fields)), extra...))\n", New: "			_ = at\n",
+			Test: "go test -count=1 ./inventory", Says: "unknown key",
+		},
+		{
+			Name: "sync: a chunk is taken for what it says it is",
+			File: "sync/delta/delta.go", Old: "	return p.broken\n}\n\n// patch is", New: "	return nil\n}\n\n// patch is",
+			Test: "go test -count=1 ./sync/...", Says: "FAIL",
+		},
+	}
+}
