@@ -167,7 +167,12 @@ func (s fakeService) Serves(_ context.Context, h Host, id string) error {
 	}
 	return nil
 }
-func (s fakeService) State(context.Context, Host) (string, error) { return "active", nil }
+func (s fakeService) State(_ context.Context, h Host) (string, error) {
+	if s.on(h).running {
+		return "active", nil
+	}
+	return "inactive", nil
+}
 
 // smallest is a file for hosts a, b, c, … without a health url.
 func smallest(t *testing.T, more string) *inventory.Env {

@@ -52,8 +52,11 @@ func (p Probe) Await(ctx context.Context, dial Dialer, report event.Reporter) er
 		case err != nil:
 			since = time.Time{}
 			failed++
-			report.Report(event.Event{Type: event.Health, Host: p.Host, Try: failed, Of: p.Tries, Status: status,
-				Error: err.Error(), Msg: fmt.Sprintf("health: %v, try %d of %d", err, failed, p.Tries)})
+			e := event.Event{Type: event.Health, Host: p.Host, Try: failed, Of: p.Tries, Status: status, Error: err.Error()}
+			if failed == 1 || failed%10 == 0 || failed == p.Tries { // each try is an event, few are worth a line
+				e.Msg = fmt.Sprintf("health: %v, try %d of %d", err, failed, p.Tries)
+			}
+			report.Report(e)
 			if failed >= p.Tries {
 				return p.unhealthy(err)
 			}

@@ -75,7 +75,9 @@ func TestHealthDecides(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&p)
 			}
-			err := p.Await(t.Context(), dialer(), event.Discard{})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			err := p.Await(ctx, dialer(), event.Discard{})
 			if tt.fact == "" {
 				if err != nil {
 					t.Fatalf("got %v, want healthy", err)

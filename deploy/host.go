@@ -56,7 +56,8 @@ type Service interface {
 	Ready(ctx context.Context, h Host) error
 	// Check proves that the staged release imports, without touching what serves.
 	Check(ctx context.Context, h Host, id string) error
-	// Start, Stop and Restart return when what they did is proven. id is the release that must serve.
+	// Start, Stop and Restart return when what they did is proven. id is the release that must serve;
+	// "" is for a service that was there before any release: it must run, wherever its code is.
 	Start(ctx context.Context, h Host, id string) error
 	Stop(ctx context.Context, h Host) error
 	Restart(ctx context.Context, h Host, id string, graceful bool) error

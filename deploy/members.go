@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,7 @@ type member struct {
 	now      string // current as far as is known
 	failed   bool
 	touched  bool // current may have moved
+	ran      bool // its service ran before its first release was switched to
 	began    time.Time
 	took     time.Duration
 }
@@ -53,13 +55,26 @@ func each(ctx context.Context, members []*member, parallel int, do func(context.
 		})
 	}
 	_ = group.Wait() // always nil
-	return errors.Join(errs...)
+	return errors.Join(once(errs, context.Cause(ctx))...)
+}
+
+// once keeps an error that is the reason for all the others, an interruption, one time only.
+func once(errs []error, cause error) []error {
+	seen := false
+	return slices.DeleteFunc(errs, func(err error) bool {
+		if cause == nil || !errors.Is(err, cause) {
+			return false
+		}
+		again := seen
+		seen = true
+		return again
+	})
 }
 
 // onHost makes sure that every fault in err says which host it is about.
 func onHost(name string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || fault.Is(err, fault.Interrupted) { // one interruption is told once, not per host
+		return err
 	}
 	var f *fault.Error
 	if !errors.As(err, &f) {

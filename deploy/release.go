@@ -84,7 +84,7 @@ func (r *run) bringOut(ctx context.Context, want Want) error {
 
 // check is everything that can be known before the first change, and the lock.
 func (r *run) check(ctx context.Context) error {
-	err := r.phase(ctx, "check", fmt.Sprintf("check: %d hosts", len(r.members)), func(ctx context.Context, m *member) error {
+	err := r.phase(ctx, "check", "check: "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
 		if err := r.readState(ctx, m); err != nil {
 			return err
 		}
@@ -129,9 +129,14 @@ func refusal(r *run, m *member) error {
 		return fault.New(fault.LayoutRefused, "%s/current cannot be switched: %s", path, m.state.Refusal).
 			Hint("godeploy switches current as a link and never touches a real folder").
 			Try("godeploy exec %s -l %s -- mv %s/current %s/before-godeploy", r.Env.Name, m.name, path, path)
+	case !m.state.Writable && m.state.Exists:
+		user := m.Facts().User
+		return fault.New(fault.SudoNeeded, "%s cannot write in %s", user, path).
+			Hint("the login user needs to own the folder, with releases/, shared/ and .godeploy/ in it").
+			Try("ssh root@%s chown -R %s %s", m.Inventory().Address, user, path)
 	case !m.state.Writable:
 		user := m.Facts().User
-		return fault.New(fault.SudoNeeded, "%s cannot write %s", user, path).
+		return fault.New(fault.SudoNeeded, "%s cannot make %s", user, path).
 			Hint("make the folder once, as root").
 			Try("ssh root@%s install -d -o %s %s", m.Inventory().Address, user, path)
 	case len(m.state.Missing) > 0:
@@ -219,8 +224,11 @@ func (r *run) nothingNew(ctx context.Context) bool {
 
 // begin tells what the run is about, now that it is known that there is something to do.
 func (r *run) begin() {
-	msg := fmt.Sprintf("%s %s to %s", r.result.Command, r.release.ID, r.Env.Name)
-	if r.result.Previous != "" {
+	msg := fmt.Sprintf("release %s to %s", r.release.ID, r.Env.Name)
+	switch {
+	case r.result.Command == "rollback":
+		msg = fmt.Sprintf("roll %s back to %s, from %s", r.Env.Name, r.release.ID, orNone(r.result.Previous))
+	case r.result.Previous != "":
 		msg += ", replaces " + r.result.Previous
 	}
 	r.Report.Report(event.Event{

@@ -238,3 +238,56 @@ func truthful(rt *rapid.T, w *world, got *Result, err error) {
 		rt.Fatalf("verdict %v with error %v", got.Verdict, err)
 	}
 }
+
+// The process was there before godeploy came: a first release that fails must not take it down.
+func TestFirstReleaseThatFailsLeavesWhatRanRunning(t *testing.T) {
+	t.Parallel()
+	w, env, clock := newWorld("a", "b"), smallest(t, ""), time.Now()
+	for _, h := range w.hosts {
+		h.running = true
+	}
+	w.fail = func(host, step, id string) error {
+		if host == "b" && step == "restart" && id != "" {
+			return fault.New(fault.RestartFailed, "no")
+		}
+		return nil
+	}
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")})
+	if err == nil || got.Verdict != WholeOld {
+		t.Fatalf("got %v, %v, want everything undone", got.Verdict, err)
+	}
+	for _, h := range w.hosts {
+		if h.state.Current != "" || !h.running {
+			t.Errorf("%s: current %q, running %v, want no release and a service that runs", h.name, h.state.Current, h.running)
+		}
+	}
+}
+
+func TestNoHostSwitchesWhenTheCheckFailsAnywhere(t *testing.T) {
+	t.Parallel()
+	w, env, clock := newWorld("a", "b", "c"), smallest(t, ""), time.Now()
+	w.fail = func(host, step, _ string) error {
+		if host == "c" && step == "check" {
+			return fault.New(fault.CheckFailed, "no")
+		}
+		return nil
+	}
+	got, err := w.fleet(env, &clock).Release(t.Context(), Want{Scan: source(t, "v1")})
+	if !fault.Is(err, fault.CheckFailed) || got.Verdict != WholeOld {
+		t.Errorf("got %v, %v, want the failed check and nothing switched", got.Verdict, err)
+	}
+	if strings.Contains(strings.Join(w.log, ","), "switch") {
+		t.Errorf("a host switched: %v", w.log)
+	}
+}
+
+func TestAnInterruptionIsToldOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(fault.New(fault.Interrupted, "stopped by Ctrl-C"))
+	w, env, clock := newWorld("a", "b", "c"), smallest(t, ""), time.Now()
+	got, err := w.fleet(env, &clock).Release(ctx, Want{Scan: source(t, "v1")})
+	if all := fault.All(err); len(all) != 1 || all[0].Code != fault.Interrupted || got.Verdict != Refused {
+		t.Errorf("got %v, %v, want one interruption and nothing changed", got.Verdict, err)
+	}
+}

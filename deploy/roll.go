@@ -72,6 +72,10 @@ func (r *run) turn(ctx context.Context, m *member) (err error) {
 			r.Report.Report(event.Event{Type: event.HostEnd, Host: m.name, Phase: "switch", Result: "failed", MS: m.took.Milliseconds(), Release: m.now})
 		}
 	}()
+	if m.previous == "" {
+		state, err := r.Service.State(ctx, m.Host)
+		m.ran = err == nil && state == "active"
+	}
 	if err := r.switchTo(ctx, m, r.release.ID, m.previous); err != nil {
 		return err
 	}
@@ -204,15 +208,8 @@ func (r *run) undoOne(ctx context.Context, m *member) error {
 }
 
 func (r *run) goBack(ctx context.Context, m *member) error {
-	if m.back == "" { // the first release of this host: before it nothing served
-		if err := r.Service.Stop(ctx, m.Host); err != nil {
-			return err
-		}
-		if _, err := m.Switch(ctx, "", ""); err != nil {
-			return err
-		}
-		m.now = ""
-		return nil
+	if m.back == "" {
+		return r.takeAway(ctx, m)
 	}
 	if _, err := m.Switch(ctx, m.back, ""); err != nil {
 		return err
@@ -226,6 +223,32 @@ func (r *run) goBack(ctx context.Context, m *member) error {
 	}
 	r.markFailed(ctx, m)
 	return nil
+}
+
+// takeAway undoes the first release of a host. Nothing served before it, and nothing does after; or a
+// service that was there before godeploy came runs again as it did.
+func (r *run) takeAway(ctx context.Context, m *member) error {
+	if !m.ran {
+		if err := r.Service.Stop(ctx, m.Host); err != nil {
+			return err
+		}
+	}
+	if _, err := m.Switch(ctx, "", ""); err != nil {
+		return err
+	}
+	m.now = ""
+	if !m.ran {
+		return nil
+	}
+	if err := r.Service.Restart(ctx, m.Host, "", false); err != nil {
+		return err
+	}
+	probe, err := r.probe(m, "")
+	if err != nil {
+		return err
+	}
+	probe.Header = "" // what ran before knows no release
+	return probe.Await(ctx, m.Dial, r.Report)
 }
 
 // markFailed records that the release did not come out on a host that is back by now. A record that

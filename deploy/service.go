@@ -167,6 +167,10 @@ func (r *run) statusOf(ctx context.Context, m *member) (HostStatus, error) {
 		s.Service, s.Proof = "unknown", err.Error()
 		return s, nil
 	}
+	if state.Current == "" {
+		s.Proof = "no release yet"
+		return s, nil
+	}
 	if err := r.Service.Serves(ctx, m.Host, state.Current); err != nil {
 		s.Proof = err.Error()
 	} else {

@@ -137,7 +137,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{name: "the unit is missing", code: 5, text: []string{"swiper.service", "not-found"},
 			spoil: at("mv /etc/systemd/system/swiper.service /root/ && systemctl daemon-reload"),
 			mend:  at("mv /root/swiper.service /etc/systemd/system/ && systemctl daemon-reload")},
-		{name: "a folder that cannot be written", code: 5, text: []string{"sudo-needed", "install -d -o deploy"},
+		{name: "a folder that cannot be written", code: 5, text: []string{"sudo-needed", "chown -R deploy"},
 			spoil: at("chown root /opt/swiper"), mend: at("chown deploy /opt/swiper")},
 		{name: "a host without power", code: 4, text: []string{"app1"},
 			spoil: func() { must(t, app1.PowerCut(ctx)) }, mend: func() { must(t, app1.Boot(ctx)) }},

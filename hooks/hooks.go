@@ -55,7 +55,7 @@ type Place struct {
 }
 
 // tailLines is how much of a failing hook's output stands in its error.
-const tailLines = 5
+const tailLines = 4
 
 // Run runs one hook to its end and reports its start, its output by lines and its end. A hook that
 // fails is a fault with the last lines of its output; one that ran out of time is HookTimeout.

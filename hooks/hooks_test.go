@@ -35,7 +35,7 @@ func TestRunTellsHowAHookEnded(t *testing.T) {
 		{name: "takes too long", run: "echo started; sleep 60 & wait", timeout: 200 * time.Millisecond, code: fault.HookTimeout},
 		{name: "has no stdin", run: "read line && exit 9; exit 0"},
 		{name: "last lines only", run: "i=0; while [ $i -lt 20 ]; do echo line $i; i=$((i+1)); done; false",
-			code: fault.HookFailed, facts: []string{"| line 15", "| line 19"}},
+			code: fault.HookFailed, facts: []string{"| line 16", "| line 19"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

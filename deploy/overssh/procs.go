@@ -59,6 +59,9 @@ func (p *plain) proc(pid int) (*wire.Proc, error) {
 		return nil, nil
 	}
 	out.CWD, _ = p.client.ReadLink(dir + "/cwd") // another user's cannot be seen
+	if args := strings.TrimRight(p.procText(dir+"/cmdline"), "\x00"); args != "" {
+		out.Args = strings.Split(args, "\x00")
+	}
 	return out, nil
 }
 

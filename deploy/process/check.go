@@ -77,7 +77,7 @@ func overrides(dir string) string {
 // derived builds the check from a unit's ExecStart. A command that is no gunicorn, or that needs
 // expansion by systemd, cannot be run here; "" says so.
 func derived(command []string, current, dir string) string {
-	if len(command) == 0 || !strings.Contains(command[0]+strings.Join(command[:min(2, len(command))], " "), "gunicorn") {
+	if !isGunicorn(command) {
 		return ""
 	}
 	for _, word := range command {

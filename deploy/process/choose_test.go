@@ -42,6 +42,50 @@ func TestChooseHowToRestart(t *testing.T) {
 	}
 }
 
+// The unit was edited and nobody restarted what runs: HUP would go to a master of the old kind.
+func TestChooseGoesByWhatRuns(t *testing.T) {
+	t.Parallel()
+	const current = "/opt/swiper/current"
+	p := inventory.Process{Server: "gunicorn", Graceful: "auto"}
+	unit := strings.Fields("/usr/bin/gunicorn --chdir /opt/swiper/current app.wsgi")
+	for running, want := range map[string]string{
+		"/usr/bin/python3 /usr/bin/gunicorn --chdir /opt/swiper app.wsgi":         viaRestart,
+		"/usr/bin/python3 /usr/bin/gunicorn --chdir /opt/swiper/current app.wsgi": viaHUP,
+		"python3 -m gunicorn --preload --chdir /opt/swiper/current app.wsgi":      viaRestart,
+		"gunicorn: master [app.wsgi]":                                             viaHUP, // no words to go by: the unit's
+		"":                                                                        viaHUP,
+	} {
+		got := choose(p, found{Command: unit, Running: strings.Fields(running)}, current, true)
+		if got.How != want {
+			t.Errorf("%q: got %q because %q, want %q", running, got.How, got.Why, want)
+		}
+	}
+}
+
+func TestUnitsThatCanNeverServeARelease(t *testing.T) {
+	t.Parallel()
+	const current = "/opt/swiper/current"
+	for _, tt := range []struct {
+		command, dir string
+		strays       bool
+	}{
+		{"/usr/bin/gunicorn --chdir /opt/swiper/current app.wsgi", "", false},
+		{"/usr/bin/gunicorn --chdir /opt/swiper app.wsgi", "", true},
+		{"/usr/bin/gunicorn --chdir=/opt/swiper app.wsgi", current, true},
+		{"/usr/bin/gunicorn --chdir /opt/swiper --chdir /opt/swiper/current/src app.wsgi", "", false},
+		{"/usr/bin/gunicorn app.wsgi", "/opt/swiper", true},
+		{"/usr/bin/gunicorn app.wsgi", current, false},
+		{"/usr/bin/gunicorn -c conf.py app.wsgi", "/opt/swiper", false},
+		{"/usr/bin/gunicorn app.wsgi", "", false},
+		{"/usr/bin/node server.js", "/opt/swiper", false},
+		{"", "/opt/swiper", false},
+	} {
+		if why := strays(strings.Fields(tt.command), tt.dir, current); (why != "") != tt.strays {
+			t.Errorf("%q in %q: got %q, want it to stray: %v", tt.command, tt.dir, why, tt.strays)
+		}
+	}
+}
+
 func TestSystemctlShowIsRead(t *testing.T) {
 	t.Parallel()
 	const text = `LoadState=loaded
@@ -83,6 +127,7 @@ func TestDerivedCheckLooksAtTheStagedRelease(t *testing.T) {
 		{"/usr/bin/gunicorn --chdir /opt/s/current s.wsgi", "exec /usr/bin/gunicorn --chdir /opt/s/current s.wsgi --check-config --chdir /opt/s/releases/x"},
 		{"/usr/bin/python3 /usr/bin/gunicorn s.wsgi", "exec /usr/bin/python3 /usr/bin/gunicorn s.wsgi --check-config --chdir /opt/s/releases/x"},
 		{"/usr/bin/gunicorn -c /opt/s/current/conf.py s.wsgi", "exec /usr/bin/gunicorn -c /opt/s/releases/x/conf.py s.wsgi --check-config --chdir /opt/s/releases/x"},
+		{"/opt/s/.venv/bin/python -m gunicorn s.wsgi", "exec /opt/s/.venv/bin/python -m gunicorn s.wsgi --check-config --chdir /opt/s/releases/x"},
 		{"/usr/bin/gunicorn --bind ${ADDR} s.wsgi", ""},
 		{"/usr/bin/node server.js", ""},
 		{"", ""},

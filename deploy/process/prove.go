@@ -75,6 +75,9 @@ func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit tim
 	if err != nil {
 		return err
 	}
+	if id == "" {
+		dir = "" // what ran before godeploy came may run anywhere
+	}
 	deadline := time.Now().Add(limit)
 	last := late
 	for {
@@ -151,6 +154,9 @@ func (s *Service) serves(ctx context.Context, h deploy.Host, id string) error {
 
 // elsewhere says which serving process does not run in the release, "" when all do.
 func (s *Service) elsewhere(ctx context.Context, h deploy.Host, procs []wire.Proc, dir string) string {
+	if dir == "" {
+		return ""
+	}
 	serving := procs
 	if len(procs) > 1 {
 		serving = procs[1:] // a master's own folder does not tell what its workers loaded

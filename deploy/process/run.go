@@ -66,7 +66,8 @@ func (s *Service) needSudo(h deploy.Host, argv []string) error {
 	if !s.env.SSH.Sudo {
 		return f.Hint("log in as root, or set sudo = true in [ssh]")
 	}
-	return f.Hint("put the line into /etc/sudoers.d/godeploy on the host, as root, with visudo -f")
+	return f.Hint("put the line into /etc/sudoers.d/godeploy on the host, as root").
+		Try("ssh -t root@%s visudo -f /etc/sudoers.d/godeploy", h.Inventory().Address)
 }
 
 // sudoRules are the fixed commands that a release runs as root.

@@ -46,7 +46,9 @@ type manager interface {
 type found struct {
 	PID     int      // of the main process; 0 when none runs
 	State   string   // active, inactive, failed, unknown
-	Command []string // how it was started, if that is known
+	Command []string // how it would be started, if that is known
+	Running []string // how what runs was started, if that can be seen
+	Dir     string   // the folder it would be started in, if that is known
 	Environ []string // KEY=VALUE it was started with, if that is known
 }
 
@@ -150,7 +152,7 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 		return s.Start(ctx, h, id)
 	}
 	choice := choose(s.env.Process, before, s.env.App.Path+"/current", graceful)
-	s.tell(h, "restart", "%s: %s", choice.How, choice.Why)
+	s.tell(h, "restart", "%s, since %s", map[string]string{viaHUP: "by HUP", viaRestart: "in full"}[choice.How], choice.Why)
 	if choice.How == viaHUP {
 		return s.hup(ctx, h, id, master)
 	}
@@ -182,6 +184,8 @@ func (s *Service) look(ctx context.Context, h deploy.Host) (found, []wire.Proc, 
 	procs, err := h.Procs(ctx, f.PID)
 	if len(procs) == 0 {
 		f.PID = 0
+	} else {
+		f.Running = procs[0].Args
 	}
 	return f, procs, err
 }

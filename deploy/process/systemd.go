@@ -30,6 +30,11 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 			Hint("install the unit once, as root; its ExecStart should have --chdir %s/current", m.env.App.Path).
 			Try("godeploy exec %s -l %s -- systemctl status %s", m.env.Name, h.Inventory().Name, m.unit())
 	}
+	current := m.env.App.Path + "/current"
+	if why := strays(execStart(props["ExecStart"]), workingDir(props), current); why != "" && m.env.Process.Server == "gunicorn" {
+		return fault.New(fault.ReleaseNotLive, "unit %s can never serve a release: %s", m.unit(), why).
+			Hint("its ExecStart needs --chdir %s; then: systemctl daemon-reload && systemctl restart %s", current, m.unit())
+	}
 	argv, err := m.asRoot(h, "systemctl", "restart", m.unit())
 	if err != nil || h.Facts().UID == 0 {
 		return err
@@ -44,7 +49,7 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 // show reads the unit's properties; systemctl prints one KEY=VALUE a line.
 func (m systemd) show(ctx context.Context, h deploy.Host) (map[string]string, error) {
 	out, err := output(ctx, h, "systemctl", "show", "--no-pager", "--property",
-		"LoadState,ActiveState,MainPID,ExecStart,Environment,EnvironmentFiles", "--", m.unit())
+		"LoadState,ActiveState,MainPID,ExecStart,WorkingDirectory,Environment,EnvironmentFiles", "--", m.unit())
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +82,18 @@ func (m systemd) find(ctx context.Context, h deploy.Host) (found, error) {
 	if err != nil || pid < 2 {
 		pid = 0
 	}
-	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"])}
+	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"]), Dir: workingDir(props)}
 	f.Environ = m.environ(ctx, h, props)
 	return f, nil
+}
+
+// workingDir is the unit's folder; systemctl marks one that may be missing with "!".
+func workingDir(props map[string]string) string {
+	dir := strings.TrimPrefix(props["WorkingDirectory"], "!")
+	if !strings.HasPrefix(dir, "/") { // [not set], or the home of its user
+		return ""
+	}
+	return strings.TrimSuffix(dir, "/")
 }
 
 // execStart takes the words of the command out of "{ path=… ; argv[]=… ; ignore_errors=… }". systemctl
