@@ -2,6 +2,8 @@ package process
 
 import (
 	"context"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +19,7 @@ import (
 // pidfile drives a server that is started by hand and writes its pid to a file.
 type pidfile struct{ *Service }
 
-func (m pidfile) path() string {
+func (m pidfile) file() string {
 	if strings.HasPrefix(m.env.Process.Pidfile, "/") {
 		return m.env.Process.Pidfile
 	}
@@ -29,14 +31,29 @@ func (m pidfile) ready(_ context.Context, h deploy.Host) error {
 		return fault.New(fault.ConfigValue, "manager = \"pidfile\" does not know how to start the service").
 			On(h.Inventory().Name).Hint("set [process] command, or write a start hook")
 	}
+	if file := m.env.Process.Pidfile; !outlives(file, m.env.Shared.Dirs) {
+		return fault.New(fault.ConfigValue, "pidfile %s lies in the release, where it is out of sight after a switch", file).
+			On(h.Inventory().Name).Hint("give an absolute path, or put its folder into [shared] dirs")
+	}
 	return nil
+}
+
+// outlives reports whether a pid file is the same one before and after a switch. One inside the
+// release is not: what serves would be taken for stopped, and started a second time.
+func outlives(file string, sharedDirs []string) bool {
+	if strings.HasPrefix(file, "/") {
+		return true
+	}
+	return slices.ContainsFunc(sharedDirs, func(d string) bool {
+		return strings.HasPrefix(path.Clean(file), path.Clean(d)+"/")
+	})
 }
 
 // find reads the pid file and believes it only when the process it names works inside the app's
 // folder: a number left over from before a reboot may be anybody's by now.
 func (m pidfile) find(ctx context.Context, h deploy.Host) (found, error) {
 	down := found{State: "inactive", Command: strings.Fields(m.env.Process.Command)}
-	reply, err := h.File(ctx, wire.FileRequest{Path: m.path()})
+	reply, err := h.File(ctx, wire.FileRequest{Path: m.file()})
 	if err != nil || !reply.Exists {
 		return down, err
 	}
@@ -63,6 +80,9 @@ func (m pidfile) start(ctx context.Context, h deploy.Host) error {
 	if err != nil {
 		return err
 	}
+	if err := m.ownLog(ctx, h); err != nil {
+		return err
+	}
 	text := m.startText(line)
 	hook := hooks.Hook{Name: "start", Run: text, User: deploy.OwnerUser(m.env), Timeout: commandTime, Keep: true}
 	told := deploy.ToldOf(m.env, h.Inventory(), "", "switch")
@@ -70,11 +90,33 @@ func (m pidfile) start(ctx context.Context, h deploy.Host) error {
 	return hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: m.env.SSH.Sudo}, m.report)
 }
 
+// log is the file that takes what the server says.
+func (m pidfile) log() string { return m.env.App.Path + "/.godeploy/service.log" }
+
+// ownLog makes the log the app's owner's when that is not the login: the folder it lies in is the
+// login's, and a shell that cannot open it would start nothing and say nothing.
+func (m pidfile) ownLog(ctx context.Context, h deploy.Host) error {
+	owner := deploy.OwnerUser(m.env)
+	if owner == "" || owner == h.Facts().User {
+		return nil
+	}
+	for _, words := range [][]string{{"touch", "--", m.log()}, {"chown", "-h", owner, "--", m.log()}} {
+		argv, err := m.asRoot(h, words...)
+		if err != nil {
+			return err
+		}
+		if _, err := output(ctx, h, argv...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // startText is the shell text that starts the command. The command itself is the user's own shell
 // text; what godeploy adds to it is quoted. gunicorn writes its pid file itself, and again when it is
 // upgraded; for anything else the shell writes it.
 func (m pidfile) startText(line string) string {
-	file, log := shellescape.Quote(m.path()), shellescape.Quote(m.env.App.Path+"/.godeploy/service.log")
+	file, log := shellescape.Quote(m.file()), shellescape.Quote(m.log())
 	if m.env.Process.Server == "gunicorn" {
 		return "exec nohup /bin/sh -c " + shellescape.Quote("exec "+line+" --pid "+file) + " >>" + log + " 2>&1 </dev/null &"
 	}
@@ -125,7 +167,7 @@ func (m pidfile) signal(ctx context.Context, h deploy.Host, p wire.Proc, name st
 }
 
 func (m pidfile) why(ctx context.Context, h deploy.Host) []string {
-	out, err := output(ctx, h, "tail", "-n", "4", "--", m.env.App.Path+"/.godeploy/service.log")
+	out, err := output(ctx, h, "tail", "-n", "4", "--", m.log())
 	if err != nil {
 		return nil
 	}

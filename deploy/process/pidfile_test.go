@@ -1,0 +1,98 @@
+package process
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"godeploy/deploy"
+	"godeploy/internal/event"
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+	"godeploy/inventory"
+)
+
+// noting is a host on which every command succeeds; it keeps which there were.
+type noting struct {
+	deploy.Host
+	facts wire.HelloReply
+	ran   []string
+}
+
+func (h *noting) Inventory() inventory.Host { return inventory.Host{Name: "app1"} }
+func (h *noting) Facts() wire.HelloReply    { return h.facts }
+func (h *noting) Exec(_ context.Context, req wire.ExecRequest, _ func(string, []byte)) (wire.ExecReply, error) {
+	h.ran = append(h.ran, req.User+": "+strings.Join(req.Argv[:min(len(req.Argv), 5)], " "))
+	return wire.ExecReply{}, nil
+}
+
+func byPidfile(t *testing.T, more, pidfile string) *Service {
+	t.Helper()
+	f, err := inventory.Parse("godeploy.toml", []byte(`version = 1
+[app]
+name = "shop"
+path = "/opt/shop"
+`+more+`
+[shared]
+dirs = ["logs", "run/a"]
+[process]
+manager = "pidfile"
+pidfile = "`+pidfile+`"
+command = "gunicorn --chdir {{.App.Current}} shop.wsgi"
+[env.test.hosts]
+app1 = { role = "app", address = "192.0.2.1" }
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := f.Env("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(env, event.Discard{})
+}
+
+// A pid file inside the release is another one after the switch: the server would be started twice.
+func TestPidfileMustOutliveASwitch(t *testing.T) {
+	t.Parallel()
+	for file, fine := range map[string]bool{
+		"/run/shop.pid": true, "logs/shop.pid": true, "run/a/shop.pid": true,
+		"shop.pid": false, "run/shop.pid": false, "logs2/shop.pid": false,
+	} {
+		err := byPidfile(t, "", file).Ready(t.Context(), &noting{})
+		if fine && err != nil || !fine && !fault.Is(err, fault.ConfigValue) {
+			t.Errorf("%s: got %v, want fine to be %v", file, err, fine)
+		}
+	}
+}
+
+// The log lies in a folder of the login's: a server that runs as somebody else could not open it, and
+// the shell that starts it would end without a word.
+func TestLogIsTheOwnersBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, owner string
+		facts       wire.HelloReply
+		want        []string
+	}{
+		{"the login runs it", "", wire.HelloReply{User: "deploy", UID: 1000}, nil},
+		{"the owner is the login", `owner = "deploy:deploy"`, wire.HelloReply{User: "deploy", UID: 1000}, nil},
+		{"the login is root", `owner = "deploy:deploy"`, wire.HelloReply{User: "root"},
+			[]string{": touch -- /opt/shop/.godeploy/service.log", ": chown -h deploy -- /opt/shop/.godeploy/service.log"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := &noting{facts: tt.facts}
+			s := byPidfile(t, tt.owner, "logs/shop.pid")
+			if err := (pidfile{s}).start(t.Context(), h); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(h.ran) - 1; strings.Join(h.ran[:n], "\n") != strings.Join(tt.want, "\n") {
+				t.Errorf("before the start: got %q, want %q", h.ran[:n], tt.want)
+			}
+			if last := h.ran[len(h.ran)-1]; !strings.Contains(last, "/bin/sh -c") {
+				t.Errorf("started by %q", last)
+			}
+		})
+	}
+}
