@@ -85,7 +85,7 @@ func (d *demo) farewell(keep bool) {
 	} else {
 		d.c.conclude("  All of it is gone again; with --keep it stays, to look at and to play with.")
 	}
-	d.c.conclude("  Next: write a godeploy.toml for your own app; README.md shows one of 12 lines,")
+	d.c.conclude("  Next: write a godeploy.toml for your own app; README.md shows a short one,")
 	d.c.conclude("        and godeploy check says what is wrong with it.")
 }
 

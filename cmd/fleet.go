@@ -116,6 +116,12 @@ func (c *call) end(report event.Reporter, r *deploy.Result, err error) error {
 	case deploy.WholeOld:
 		return &outcome{Code: exitWholeOnOld, Err: err, Result: string(r.Verdict)}
 	}
+	return unchanged(err)
+}
+
+// unchanged is for a run that stopped before its first change: what speaks for itself keeps its code,
+// and anything else left the fleet whole on what it had.
+func unchanged(err error) error {
 	if code := codeOf(err); code != exitUnexpected {
 		return err
 	}

@@ -69,18 +69,25 @@ func (c *call) firstFile(dir string) (string, error) {
 name = %q
 path = %q
 
+[sync]
+exclude = [".venv/", "__pycache__/", "*.pyc", "logs/"]   # rsync's patterns
+
+# [shared]              # lies in %s/shared, linked into every release
+# dirs  = ["logs"]
+# files = [".env"]      # put it there once, by hand
+
 [process]
 unit = %q   # its ExecStart needs: --chdir %s/current
 
 [health]
-url = "http://{{.Host.Address}}:8000/"   # asked on each server itself
+url = "http://{{.Host.Address}}:8000/"   # asked from each server itself, over SSH
 
 [env.prod.ssh]
 user = %q
 sudo = true   # for systemctl, with sudo -n
 
 [env.prod.hosts]
-%s`, app, c.appPath(app), app+".service", c.appPath(app), c.flags.String("user"), hosts)
+%s`, app, c.appPath(app), c.appPath(app), app+".service", c.appPath(app), c.flags.String("user"), hosts)
 	if _, err := inventory.Parse(inventory.DefaultName, []byte(text), nil); err != nil {
 		return "", usagef("these values do not make a valid file").Wrap(err)
 	}

@@ -32,10 +32,8 @@ func Main(args []string, sys System) int {
 	return c.finish(err, sig)
 }
 
-// interruption is why a context was cancelled by a signal.
+// interruption is the signal that ended a run.
 type interruption struct{ sig os.Signal }
-
-func (i interruption) Error() string { return "interrupted by " + i.sig.String() }
 
 func (i interruption) exit() int {
 	if i.sig == os.Interrupt {
@@ -73,13 +71,17 @@ func (c *call) drop(sig os.Signal) error {
 	c.abandoned = true
 	return fault.New(fault.Interrupted, "stopped at once, before a safe point was reached").
 		Hint("locks end with the connections; what each host serves is not known from here").
-		Wrap(interruption{sig})
+		Try("godeploy status")
 }
 
 // interrupt asks the command to stop at the next safe point.
 func (c *call) interrupt(sig os.Signal) {
 	c.sayInterrupted(sig)
-	c.cancel(interruption{sig})
+	by := "Ctrl-C"
+	if sig != os.Interrupt {
+		by = "SIGTERM"
+	}
+	c.cancel(fault.New(fault.Interrupted, "stopped by %s", by))
 }
 
 // execute reads the line and runs the command.

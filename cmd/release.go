@@ -130,7 +130,7 @@ func runRelease(ctx context.Context, c *call) error {
 	if c.opt.DryRun {
 		plan, err := fleet.DryRun(ctx, want)
 		if err != nil {
-			return err
+			return unchanged(err)
 		}
 		return c.showPlan(plan)
 	}
@@ -262,8 +262,11 @@ func (c *call) sayReleased(r *deploy.Result, err error) {
 	case deploy.Done:
 		c.conclude("%s Released %s to %s in %s", c.mark(true), r.Release, r.Env, took(r.Took))
 		c.conclude("  %s; %d of %s changed, %s sent", servers, r.Stats.Changed, plural(r.Stats.Files, "file"), deploy.Size(r.Stats.Sent))
-		if r.Previous != "" {
+		switch {
+		case r.Proven:
 			c.conclude("  undo:  godeploy rollback %s", r.Env)
+		case r.Previous != "":
+			c.conclude("  undo:  godeploy rollback %s %s", r.Env, r.Previous)
 		}
 	case deploy.Nothing:
 		c.conclude("%s Nothing to release: %s serve %s, healthy", c.mark(true), servers, r.Release)

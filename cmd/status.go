@@ -86,9 +86,7 @@ func newStatus(c *call, list []deploy.HostStatus) statusReport {
 	for _, s := range list {
 		h := hostStatus{Host: s.Host, Roles: s.Roles, Weight: s.Weight, Release: s.Release, Mark: string(s.Mark), By: s.By,
 			Service: s.Service, Serving: s.Serving, Health: s.Health, Problems: []string{}, Lock: s.Holder}
-		if !s.Created.IsZero() {
-			h.Released = s.Created.UTC().Format(time.RFC3339)
-		}
+		h.Released = when(s.Created)
 		for _, problem := range []string{s.Proof, s.Problem} {
 			if problem != "" {
 				h.Problems = append(h.Problems, problem)
@@ -185,7 +183,7 @@ func releaseViews(list []deploy.HostStatus) []*releaseView {
 		for _, one := range s.Releases {
 			v := byID[one.ID]
 			if v == nil {
-				v = &releaseView{ID: one.ID, Seq: one.Seq, Created: one.Created.UTC().Format(time.RFC3339), By: one.By,
+				v = &releaseView{ID: one.ID, Seq: one.Seq, Created: when(one.Created), By: one.By,
 					Branch: one.Branch, Commit: one.Commit, Message: one.Message, Marks: map[string]string{}, Current: []string{}}
 				byID[one.ID] = v
 				views = append(views, v)
@@ -198,13 +196,21 @@ func releaseViews(list []deploy.HostStatus) []*releaseView {
 	}
 	for _, v := range views {
 		for _, s := range list {
-			if v.Marks[s.Host] == "" {
+			if _, has := v.Marks[s.Host]; !has {
 				v.Missing = append(v.Missing, s.Host)
 			}
 		}
 	}
 	slices.SortStableFunc(views, func(a, b *releaseView) int { return b.Seq - a.Seq })
 	return views
+}
+
+// when is a time for programs and people alike, "" when it is not known.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 // markText is one word when every host agrees.

@@ -186,6 +186,8 @@ func (r *run) number() {
 	for _, m := range r.members {
 		if counts[m.previous] > counts[r.result.Previous] || r.result.Previous == "" {
 			r.result.Previous = m.previous
+			had, _ := find(m.state, m.previous)
+			r.result.Proven = had.Mark == wire.MarkHealthy
 		}
 	}
 }

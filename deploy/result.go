@@ -47,6 +47,7 @@ type Result struct {
 	Env      string
 	Release  string // what was to serve
 	Previous string // what most hosts had before
+	Proven   bool   // Previous was healthy when it was released: a rollback without a name finds it
 	Verdict  Verdict
 	Hosts    []HostResult
 	Stats    Transfer

@@ -134,8 +134,6 @@ func (a *attempt) authFault(err error) error {
 	if text := err.Error(); !strings.Contains(text, "unable to authenticate") {
 		e.Fact("%s", clip(strings.TrimPrefix(text, "ssh: handshake failed: "), 200))
 	}
-	if env := t.env(); env != "" {
-		e.Try("godeploy keys push %s -l %s", env, t.Name)
-	}
+	e.Try("ssh-copy-id %s@%s", t.User, t.Address)
 	return e.Hint("the public key has to stand in ~%s/.ssh/authorized_keys on the host", t.User)
 }

@@ -226,3 +226,15 @@ func TestLargestMessagesFitAFrame(t *testing.T) {
 type hugeError struct{}
 
 func (*hugeError) Error() string { return strings.Repeat("\xff\x00", 1<<20) }
+
+// A length over the limit is refused before anything is read or allocated for it, however much follows.
+func TestReadFrameRefusesLongFrames(t *testing.T) {
+	t.Parallel()
+	whole := AppendFrame(nil, Frame{Kind: KindData, ID: 1, Payload: make([]byte, MaxFrame+1)})
+	if _, err := ReadFrame(bytes.NewReader(whole)); err == nil {
+		t.Error("a frame of MaxFrame+1 bytes was taken")
+	}
+	if f, err := ReadFrame(bytes.NewReader(AppendFrame(nil, Frame{Kind: KindData, ID: 1, Payload: make([]byte, MaxFrame)}))); err != nil || len(f.Payload) != MaxFrame {
+		t.Errorf("a frame of MaxFrame bytes: %v", err)
+	}
+}

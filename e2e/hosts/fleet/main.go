@@ -61,7 +61,7 @@ func up(ctx context.Context) error {
 	}
 	in := "ip netns exec " + f.ID + "-op "
 	fmt.Printf("fleet %s stands. From the operator's place:\n  %sssh -F %s app1\n  %scurl -i http://203.0.113.11/\n"+
-		"A project to release lies in %s.\nRemove it all with: make hosts-down\n", f.ID, in, f.SSHConfig, in, project)
+		"A project to release lies in %s.\nRemove it all with: make hosts-down FLEET=%s\n", f.ID, in, f.SSHConfig, in, project, f.ID)
 	return nil
 }
 
