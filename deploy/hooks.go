@@ -29,6 +29,9 @@ func (r HostRunner) Run(ctx context.Context, c hooks.Command, output func(stream
 	case facts.UID == 0:
 		req.User = c.User
 	case r.Sudo:
+		if !c.Keep {
+			req.Argv = []string{"/bin/sh", "-c", guard, "sh", c.Shell}
+		}
 		req.Argv = append([]string{"sudo", "-n", "-u", c.User, "--preserve-env=" + envNames(c.Env), "--"}, req.Argv...)
 	default:
 		return hooks.Ended{}, fault.New(fault.SudoNeeded, "the hook runs as %s, but the login is %s without sudo", c.User, facts.User).
@@ -40,6 +43,23 @@ func (r HostRunner) Run(ctx context.Context, c hooks.Command, output func(stream
 		Took: time.Duration(reply.MS) * time.Millisecond,
 	}, err
 }
+
+// guard runs a hook, its first argument, below sudo. The helper may signal neither sudo's child, which is
+// another user's, nor find it after it was killed itself, so the hook's own user must end it: the guard
+// passes TERM on, and when sudo or the one that started sudo is gone, be it as a zombie, it ends the hook
+// with all of its process group. What a hook leaves running goes with it, as without sudo.
+const guard = `s=$PPID
+up() { read -r l </proc/$s/stat && l=${l##*") "} && set -- $l && [ "$1" != Z ] && echo "$2"; }
+h=$(up 2>/dev/null)
+end() { kill -TERM -$p && { sleep 1; kill -KILL -$p; }; }
+setsid /bin/sh -c "$1" </dev/null & p=$!
+trap 'kill -TERM -$p' TERM INT HUP
+( trap '' TERM INT HUP; while [ "$(up)" = "$h" ]; do sleep 0.3; done; end ) >/dev/null 2>&1 & w=$!
+wait $p; r=$?
+while kill -0 $p; do wait $p; r=$?; done 2>/dev/null
+end 2>/dev/null
+kill -KILL $w 2>/dev/null
+exit $r`
 
 // HookOf gives a hook of the file in the form that hooks.Run takes.
 func HookOf(env *inventory.Env, name string, h inventory.Hook) hooks.Hook {
