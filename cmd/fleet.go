@@ -18,11 +18,20 @@ import (
 	"godeploy/sshx"
 )
 
-// fleet connects the hosts that a command acts on and makes them ready for a run. done closes all of
-// it; what still runs on a host ends then, and its lock is free.
+// fleet connects the hosts that a command acts on, all of them or none, and makes them ready for a
+// run. done closes all of it; what still runs on a host ends then, and its lock is free.
 func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []inventory.Host) (fleet *deploy.Fleet, done func(), err error) {
 	pool := c.connect(report)
-	connector := &overssh.Connector{
+	connected, err := c.connector(pool, report).Connect(ctx, hosts)
+	if err != nil {
+		_ = pool.Close() // err tells more
+		return nil, nil, err
+	}
+	return c.over(connected, report), func() { overssh.Close(connected); _ = pool.Close() }, nil // the run is over either way
+}
+
+func (c *call) connector(pool *sshx.Pool, report event.Reporter) *overssh.Connector {
+	return &overssh.Connector{
 		Env: c.env, Helpers: overssh.Helpers(), Parallel: c.opt.Parallel, Report: report,
 		Dial: func(ctx context.Context, h inventory.Host) (*sshx.Conn, error) {
 			t, err := c.target(h)
@@ -32,17 +41,15 @@ func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []invento
 			return pool.Dial(ctx, t)
 		},
 	}
-	connected, err := connector.Connect(ctx, hosts)
-	if err != nil {
-		_ = pool.Close() // err tells more
-		return nil, nil, err
-	}
-	fleet = &deploy.Fleet{
+}
+
+// over is a run over connected hosts.
+func (c *call) over(connected []deploy.Host, report event.Reporter) *deploy.Fleet {
+	return &deploy.Fleet{
 		Env: c.env, Hosts: connected, Service: process.New(c.env, report), Local: hooks.Local{Environ: c.sys.Environ},
 		Report: report, Parallel: c.opt.Parallel, Holder: c.holder(), Now: c.sys.Now, Dir: c.file.Dir,
 		RunLog: c.runLog(),
 	}
-	return fleet, func() { overssh.Close(connected); _ = pool.Close() }, nil // the run is over either way
 }
 
 // act begins the story of a command, connects the hosts and runs it over them; everything is closed

@@ -45,7 +45,7 @@ func runLockStatus(ctx context.Context, c *call) error {
 	}
 	views := []lockView{}
 	rows := [][]string{}
-	for _, s := range list {
+	for _, s := range c.answered(list) {
 		v := lockView{Host: s.Host, Held: s.Holder != nil}
 		if h := s.Holder; h != nil {
 			v.By, v.Command, v.Release, v.Since = h.Who, h.Command, h.Release, h.Since.UTC().Format(time.RFC3339)

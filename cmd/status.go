@@ -2,12 +2,14 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
 	"godeploy/deploy"
+	"godeploy/deploy/overssh"
 	"godeploy/internal/event"
 	"godeploy/internal/wire"
 
@@ -67,18 +69,38 @@ func runStatus(ctx context.Context, c *call) error {
 	return err
 }
 
-// askStatus connects and asks; it takes no lock.
+// unreachable stands for the state of a service whose host could not be asked.
+const unreachable = "unreachable"
+
+// askStatus connects and asks; it takes no lock. A host that cannot be reached is told in its line, as
+// long as there is one that can.
 func (c *call) askStatus(ctx context.Context) ([]deploy.HostStatus, error) {
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return nil, err
 	}
-	fleet, done, err := c.fleet(ctx, event.Discard{}, hosts)
+	report := event.Discard{}
+	pool := c.connect(report)
+	defer pool.Close() // nothing was changed over it
+	connected, errs := c.connector(pool, report).ConnectSome(ctx, hosts)
+	defer overssh.Close(connected)
+	reached := slices.DeleteFunc(slices.Clone(connected), func(h deploy.Host) bool { return h == nil })
+	if len(reached) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	told, err := c.over(reached, report).Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	return fleet.Status(ctx)
+	var list []deploy.HostStatus
+	for i, h := range hosts {
+		if errs[i] != nil {
+			list = append(list, deploy.HostStatus{Host: h.Name, Roles: h.Roles, Weight: h.Weight, Service: unreachable, Problem: errs[i].Error()})
+			continue
+		}
+		list, told = append(list, told[0]), told[1:]
+	}
+	return list, nil
 }
 
 func newStatus(c *call, list []deploy.HostStatus) statusReport {
@@ -92,7 +114,9 @@ func newStatus(c *call, list []deploy.HostStatus) statusReport {
 				h.Problems = append(h.Problems, problem)
 			}
 		}
-		r.Fleet[s.Release] = append(r.Fleet[s.Release], s.Host)
+		if s.Service != unreachable {
+			r.Fleet[s.Release] = append(r.Fleet[s.Release], s.Host)
+		}
 		r.Whole = r.Whole && s.Release != "" && len(h.Problems) == 0
 		r.Hosts = append(r.Hosts, h)
 	}
@@ -118,7 +142,11 @@ func (c *call) statusTable(r statusReport) error {
 		if h.Lock != nil {
 			lock = h.Lock.Who + " " + h.Lock.Command
 		}
-		rows = append(rows, []string{h.Host, orElse(h.Release, "none"), h.Mark, h.Service, serving, health, strconv.Itoa(h.Weight), lock})
+		release := orElse(h.Release, "none")
+		if h.Service == unreachable {
+			release, serving, health = "?", "?", "?"
+		}
+		rows = append(rows, []string{h.Host, release, h.Mark, h.Service, serving, health, strconv.Itoa(h.Weight), lock})
 	}
 	err := table(c.sys.Stdout, []string{"HOST", "RELEASE", "MARK", "SERVICE", "SERVING", "HEALTH", "WEIGHT", "LOCK"}, rows)
 	for _, h := range r.Hosts {
@@ -160,6 +188,7 @@ func runReleases(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	list = c.answered(list)
 	views := releaseViews(list)
 	if c.looks().mode == "json" {
 		return c.document(map[string]any{"env": c.env.Name, "app": c.env.App.Name, "releases": views})
@@ -173,6 +202,16 @@ func runReleases(ctx context.Context, c *call) error {
 		rows = append(rows, []string{v.ID, markText(v), v.Created, v.By, v.Branch, v.Commit[:min(len(v.Commit), 9)], current, someOf(v.Missing, 3), v.Message})
 	}
 	return table(c.sys.Stdout, []string{"RELEASE", "MARK", "CREATED", "BY", "BRANCH", "COMMIT", "CURRENT ON", "MISSING ON", "MESSAGE"}, rows)
+}
+
+// answered leaves out hosts that could not be asked, and says so.
+func (c *call) answered(list []deploy.HostStatus) []deploy.HostStatus {
+	return slices.DeleteFunc(list, func(s deploy.HostStatus) bool {
+		if s.Service == unreachable {
+			c.conclude("%s %s", c.mark(false), clean(s.Problem))
+		}
+		return s.Service == unreachable
+	})
 }
 
 // releaseViews joins what each host has, newest first.

@@ -52,8 +52,11 @@ const guard = `s=$PPID
 up() { read -r l </proc/$s/stat && l=${l##*") "} && set -- $l && [ "$1" != Z ] && echo "$2"; }
 h=$(up 2>/dev/null)
 end() { kill -TERM -$p && { sleep 1; kill -KILL -$p; }; }
+term() { t=1; [ -z "$p" ] || kill -TERM -$p || kill -TERM $p; }
+p= t=
+trap 'term 2>/dev/null' TERM INT HUP
 setsid /bin/sh -c "$1" </dev/null & p=$!
-trap 'kill -TERM -$p' TERM INT HUP
+[ -z "$t" ] || term
 ( trap '' TERM INT HUP; while [ "$(up)" = "$h" ]; do sleep 0.3; done; end ) >/dev/null 2>&1 & w=$!
 wait $p; r=$?
 while kill -0 $p; do wait $p; r=$?; done 2>/dev/null

@@ -151,6 +151,11 @@ func TestBadInputChangesNothing(t *testing.T) {
 			args = []string{"release", "prod"}
 		}
 		out := o.run(ctx, append(args, "--yes")...)
+		if tt.name == "a host without power" {
+			if s := o.status(ctx); s.Whole || s.Hosts[0].Service != "unreachable" || s.Hosts[1].Service == "unreachable" {
+				t.Errorf("status with app1 dead is %+v", s)
+			}
+		}
 		if tt.mend != nil {
 			tt.mend()
 		}

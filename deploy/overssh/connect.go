@@ -32,6 +32,17 @@ type Connector struct {
 // Connect connects every host, in the order given, or none: when one fails, the others are closed
 // and the error joins what went wrong on each. The caller closes the hosts.
 func (c *Connector) Connect(ctx context.Context, hosts []inventory.Host) ([]deploy.Host, error) {
+	connected, errs := c.ConnectSome(ctx, hosts)
+	if err := errors.Join(errs...); err != nil {
+		Close(connected)
+		return nil, err
+	}
+	return connected, nil
+}
+
+// ConnectSome connects as many hosts as it can. Each host has its place in both lists: a nil Host where
+// there is an error. The caller closes the hosts.
+func (c *Connector) ConnectSome(ctx context.Context, hosts []inventory.Host) ([]deploy.Host, []error) {
 	connected := make([]deploy.Host, len(hosts))
 	errs := make([]error, len(hosts))
 	var group errgroup.Group
@@ -43,11 +54,7 @@ func (c *Connector) Connect(ctx context.Context, hosts []inventory.Host) ([]depl
 		})
 	}
 	_ = group.Wait() // always nil
-	if err := errors.Join(errs...); err != nil {
-		Close(connected)
-		return nil, err
-	}
-	return connected, nil
+	return connected, errs
 }
 
 // Close closes hosts, all at once: each may take a moment to end what still runs there.
