@@ -6,7 +6,7 @@ BLOBS    := deploy/overssh/blobs
 FUZZTIME ?= 20s
 ROOT     := $(filter 0,$(shell id -u))
 
-.PHONY: build helper test bench chaos lint dist mutants hosts-up hosts-down clean
+.PHONY: build helper test bench chaos lint vuln dist mutants hosts-up hosts-down clean
 
 build: ## the godeploy binary, here
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o godeploy ./cmd/godeploy
@@ -50,6 +50,10 @@ lint: ## what a change must pass before anything else
 	dist/staticcheck ./...
 	GOOS=darwin go vet ./cmd/... && GOOS=windows go vet ./cmd/...
 	go test -count=1 -run 'TestFloors' ./e2e
+
+vuln: ## known vulnerabilities of what is linked; its database has to be in reach (GOVULNDB, else vuln.go.dev)
+	go -C tools build -o $(CURDIR)/dist/govulncheck golang.org/x/vuln/cmd/govulncheck
+	dist/govulncheck $(if $(GOVULNDB),-db $(GOVULNDB)) ./...
 
 dist: helper ## release binaries with helpers inside
 	@mkdir -p dist
