@@ -237,7 +237,7 @@ func (c *call) planFiles(b *strings.Builder, p *deploy.Plan) {
 			fmt.Fprintf(b, "  and %d more (-v lists them)\n", len(p.Hosts[0].Changes)-most)
 			return
 		}
-		fmt.Fprintf(b, "  %-7s %s\n", change.Op, clean(change.Path))
+		fmt.Fprintf(b, "  %-7s %s\n", change.Op, cleanLine(change.Path))
 	}
 }
 

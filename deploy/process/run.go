@@ -63,6 +63,9 @@ func (s *Service) needSudo(h deploy.Host, argv []string) error {
 	user := h.Facts().User
 	f := fault.New(fault.SudoNeeded, "%s may not run %s as root", user, argv[0]).
 		Fact("sudoers line: %s ALL=(root) NOPASSWD: %s", user, strings.Join(sudoRules(s.env.Process.Unit), ", "))
+	if owner := deploy.OwnerUser(s.env); owner != "" && owner != user {
+		f.Fact("sudoers line: %s ALL=(%s) NOPASSWD:SETENV: /bin/sh", user, owner)
+	}
 	if !s.env.SSH.Sudo {
 		return f.Hint("log in as root, or set sudo = true in [ssh]")
 	}
@@ -70,13 +73,14 @@ func (s *Service) needSudo(h deploy.Host, argv []string) error {
 		Try("ssh -t root@%s visudo -f /etc/sudoers.d/godeploy", h.Inventory().Address)
 }
 
-// sudoRules are the fixed commands that a release runs as root.
+// sudoRules are the fixed commands that a release runs as root. Each is written out whole: sudo's "*"
+// matches further words too, and with them journalctl would open a pager as root.
 func sudoRules(unit string) []string {
 	var rules []string
 	for _, verb := range []string{"start", "stop", "restart", "kill -s HUP --kill-who=main"} {
 		rules = append(rules, "/usr/bin/systemctl "+verb+" "+unit)
 	}
-	return append(rules, "/usr/bin/readlink /proc/*/cwd", "/usr/bin/journalctl -u "+unit+" *")
+	return append(rules, "/usr/bin/readlink /proc/*/cwd", "/usr/bin/"+strings.Join(journal(unit), " "))
 }
 
 func lastLines(text string, n int) []string {

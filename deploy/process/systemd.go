@@ -172,8 +172,13 @@ func (m systemd) signal(ctx context.Context, h deploy.Host, p wire.Proc, name st
 	return m.systemctl(ctx, h, "kill", "-s", name, "--kill-who=main", m.unit())
 }
 
+// journal shows the last lines that a unit has logged.
+func journal(unit string) []string {
+	return []string{"journalctl", "-u", unit, "-n", "4", "--no-pager", "-o", "cat"}
+}
+
 func (m systemd) why(ctx context.Context, h deploy.Host) []string {
-	argv, err := m.asRoot(h, "journalctl", "-u", m.unit(), "-n", "4", "--no-pager", "-o", "cat")
+	argv, err := m.asRoot(h, journal(m.unit())...)
 	if err != nil {
 		return nil
 	}
