@@ -4,6 +4,7 @@ SHELL    := /bin/bash -o pipefail
 LDFLAGS  := -s -w
 BLOBS    := deploy/overssh/blobs
 FUZZTIME ?= 20s
+CHAOS    ?= 20
 ROOT     := $(filter 0,$(shell id -u))
 
 .PHONY: build helper test bench chaos lint vuln dist mutants hosts-up hosts-down clean
@@ -39,8 +40,12 @@ endif
 bench: ## the kept benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-chaos: ## the fault tests with many more rounds
-	GODEPLOY_CHAOS=$${GODEPLOY_CHAOS:-20} go test -race -count=1 -timeout 60m ./internal/... ./deploy/... ./sshx/... ./sync/...
+chaos: ## the fault tests many times over (CHAOS=N, default 20), random histories and trees 100 times as many, every fuzzer for FUZZTIME
+	go test -race -shuffle=on -count=$(CHAOS) -timeout 60m ./hooks ./internal/helper ./internal/wire ./sshx ./deploy/overssh ./sync/synctest
+	go test -race -count=1 -timeout 60m -run 'Any|Random' ./deploy ./sync -rapid.checks=$$((100 * $(CHAOS)))
+	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | sed 's/func //'); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
 lint: ## what a change must pass before anything else
 	go vet ./...

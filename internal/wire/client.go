@@ -45,6 +45,8 @@ type Client struct {
 	o    Options
 	peer Preface
 
+	order sync.Mutex // held from a request's id to its frame
+
 	mu    sync.Mutex
 	last  uint32
 	calls map[uint32]*call
@@ -208,6 +210,8 @@ func (c *Client) start(ctx context.Context, k *call, req Checker) error {
 	if len(payload) > MaxFrame {
 		return fault.New(fault.Protocol, "request 0x%02x has %d bytes, more than the %d that fit", uint8(k.kind), len(payload), MaxFrame)
 	}
+	c.order.Lock() // the helper breaks with a peer whose ids do not rise
+	defer c.order.Unlock()
 	if err := c.register(k); err != nil {
 		return err
 	}

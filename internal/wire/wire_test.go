@@ -255,6 +255,30 @@ func TestStreamErrorNamesTheSideThatFailed(t *testing.T) {
 	}
 }
 
+// The helper takes ids in rising order only: requests that are sent at the same moment must not overtake
+// each other between getting their id and going out.
+func TestRequestsAtOnceKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	c := pair(t, func(context.Context, *Request) (any, error) { return Nothing{}, nil })
+	ends := make(chan error, 8)
+	for range cap(ends) {
+		go func() {
+			for range 300 {
+				if err := c.Call(t.Context(), KindPing, &Nothing{}, nil); err != nil {
+					ends <- err
+					return
+				}
+			}
+			ends <- nil
+		}()
+	}
+	for range cap(ends) {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestLostConnectionEndsEveryCall(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
