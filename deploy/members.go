@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -49,7 +48,7 @@ func each(ctx context.Context, members []*member, parallel int, do func(context.
 	for i, m := range members {
 		group.Go(func() error {
 			if errs[i] = context.Cause(ctx); errs[i] == nil {
-				errs[i] = onHost(m.name, do(ctx, m))
+				errs[i] = fault.OnHost(m.name, do(ctx, m))
 			}
 			return nil
 		})
@@ -69,23 +68,6 @@ func once(errs []error, cause error) []error {
 		seen = true
 		return again
 	})
-}
-
-// onHost makes sure that every fault in err says which host it is about.
-func onHost(name string, err error) error {
-	if err == nil || fault.Is(err, fault.Interrupted) { // one interruption is told once, not per host
-		return err
-	}
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	for _, f := range fault.All(err) {
-		if len(f.Hosts) == 0 {
-			f.On(name)
-		}
-	}
-	return err
 }
 
 func names(members []*member) []string {

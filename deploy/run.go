@@ -104,7 +104,7 @@ func (r *run) lock(ctx context.Context) error {
 	for _, m := range sorted {
 		held, err := patiently(ctx, m, holder)
 		if err != nil {
-			return onHost(m.name, err)
+			return fault.OnHost(m.name, err)
 		}
 		if held != nil {
 			return r.heldBy(m, *held)

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"godeploy/internal/event"
+	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	filesync "godeploy/sync"
 )
@@ -75,7 +76,7 @@ func (r *run) build(ctx context.Context) error {
 	first := r.members[0]
 	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "once", Msg: "once: on " + first.name, Hosts: []string{first.name}})
 	if err := r.hostHooks(ctx, first, "once", "once", first.releaseDir(r.release.ID), r.Env.Hooks.Once, false); err != nil {
-		return onHost(first.name, err)
+		return fault.OnHost(first.name, err)
 	}
 	r.result.Once = true
 	r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: "once", Result: "ok"})

@@ -77,7 +77,7 @@ func (c *Connector) open(ctx context.Context, h inventory.Host) (deploy.Host, er
 	host, err := c.start(ctx, h, conn)
 	if err != nil {
 		_ = conn.Close() // the first error is the one that tells
-		return nil, onHost(h.Name, err)
+		return nil, fault.OnHost(h.Name, err)
 	}
 	return host, nil
 }
@@ -183,18 +183,4 @@ type bounded struct{ bytes.Buffer }
 func (b *bounded) Write(p []byte) (int, error) {
 	b.Buffer.Write(p[:min(len(p), max(4096-b.Len(), 0))])
 	return len(p), nil
-}
-
-// onHost makes sure that every fault says which host it is about.
-func onHost(name string, err error) error {
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	for _, one := range fault.All(err) {
-		if len(one.Hosts) == 0 {
-			one.On(name)
-		}
-	}
-	return err
 }

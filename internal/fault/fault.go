@@ -117,10 +117,48 @@ func All(err error) []*Error {
 	return []*Error{{Code: Internal, Msg: err.Error()}}
 }
 
+// OnHost says on which host err happened: All then names it in every fault that names no host itself.
+// The faults are not changed, for one fault may be the answer on many hosts at once. An interruption
+// is nobody's, and nil stays nil.
+func OnHost(name string, err error) error {
+	if err == nil || Is(err, Interrupted) {
+		return err
+	}
+	return &hostError{name, err}
+}
+
+type hostError struct {
+	host string
+	err  error
+}
+
+func (e *hostError) Error() string { return e.host + ": " + e.err.Error() }
+
+func (e *hostError) Unwrap() error { return e.err }
+
+// faults gives copies of what is below with the host named.
+func (e *hostError) faults() []*Error {
+	found := within(e.err)
+	if len(found) == 0 {
+		return []*Error{{Code: Internal, Msg: e.err.Error(), Hosts: []string{e.host}}}
+	}
+	named := make([]*Error, len(found))
+	for i, f := range found {
+		one := *f
+		if len(one.Hosts) == 0 {
+			one.Hosts = []string{e.host}
+		}
+		named[i] = &one
+	}
+	return named
+}
+
 func within(err error) []*Error {
 	switch e := err.(type) {
 	case *Error:
 		return []*Error{e}
+	case *hostError:
+		return e.faults()
 	case interface{ Unwrap() []error }:
 		var all []*Error
 		for _, one := range e.Unwrap() {

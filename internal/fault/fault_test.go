@@ -47,3 +47,24 @@ func TestErrorNamesThePlace(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestOnHostNamesAHostAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	shared, named, stop := New(SSHJump, "a"), New(LockHeld, "b").On("app9"), New(Interrupted, "stopped")
+	all := All(errors.Join(OnHost("app1", shared), OnHost("app2", fmt.Errorf("dial: %w", shared)), OnHost("app3", named),
+		OnHost("app4", errors.New("plain")), OnHost("app5", stop)))
+	var got []string
+	for _, f := range all {
+		got = append(got, fmt.Sprint(f.Code, f.Hosts))
+	}
+	want := []string{"ssh-jump[app1]", "ssh-jump[app2]", "lock-held[app9]", "internal[app4]", "interrupted[]"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(shared.Hosts) != 0 {
+		t.Errorf("the shared fault now names %v", shared.Hosts)
+	}
+	if OnHost("app1", nil) != nil {
+		t.Error("nil is no error on any host")
+	}
+}
