@@ -251,7 +251,6 @@ func (s *Server) serve(raw net.Conn) {
 	if err != nil {
 		return
 	}
-	s.count(func(st *Stats) { st.Logins++ })
 	var work sync.WaitGroup
 	work.Go(func() { s.answer(requests) })
 	l := &link{server: s, conn: conn, channels: &work}
@@ -324,6 +323,12 @@ func (s *Server) config(f Faults) *ssh.ServerConfig {
 				return nil, nil
 			}
 			return nil, errors.New("key is not authorized")
+		},
+		// Counted before the client is told, so that whoever is logged in finds itself counted.
+		AuthLogCallback: func(_ ssh.ConnMetadata, _ string, err error) {
+			if err == nil {
+				s.count(func(st *Stats) { st.Logins++ })
+			}
 		},
 	}
 	s.mu.Lock()
