@@ -189,12 +189,32 @@ func (o *outputs) push(p []byte) error {
 	if o.dropped {
 		return nil
 	}
-	o.list = append(o.list, output{p[0], p[1:]})
+	o.keep(p[0], p[1:])
 	select {
 	case o.more <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// maxWaiting is how many pieces of output may wait in their order across both streams; beyond it only
+// each stream's own order is kept, so that single bytes by turns cannot make each cost many times its
+// size.
+const maxWaiting = 1 << 10
+
+// keep joins a small piece to the last one of its stream where the order allows it.
+func (o *outputs) keep(stream byte, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	last := len(o.list) - 1
+	for i := last; i >= 0 && i > last-2 && len(p) < small; i-- {
+		if o.list[i].stream == stream && (i == last || len(o.list) > maxWaiting) {
+			o.list[i].p = append(o.list[i].p, p...)
+			return
+		}
+	}
+	o.list = append(o.list, output{stream, p})
 }
 
 func (o *outputs) drop() {

@@ -164,14 +164,11 @@ func (s *session) meet() error {
 func (s *session) take(f Frame) error {
 	switch {
 	case f.Kind == KindPing:
-		return s.pong(f)
+		return s.answer(f.ID, KindReply, []byte("{}"))
 	case f.Kind.known():
 		return s.begin(f)
 	case f.Kind >= kindOptional:
-		if err := s.newID(f.ID); err != nil {
-			return err
-		}
-		return s.send(KindUnsupported, f.ID, nil)
+		return s.answer(f.ID, KindUnsupported, nil)
 	}
 	s.mu.Lock()
 	r, last := s.open[f.ID], s.last
@@ -210,11 +207,13 @@ func (s *session) newID(id uint32) error {
 	return nil
 }
 
-func (s *session) pong(f Frame) error {
-	if err := s.newID(f.ID); err != nil {
+// answer ends an exchange that needs no handler.
+func (s *session) answer(id uint32, kind Kind, payload []byte) error {
+	if err := s.newID(id); err != nil {
 		return err
 	}
-	return s.send(KindReply, f.ID, []byte("{}"))
+	_ = s.send(kind, id, payload) // a controller that has gone is noticed by the reader
+	return nil
 }
 
 // begin starts the handler of a request.

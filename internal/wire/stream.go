@@ -57,10 +57,15 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// grant counts n bytes as read and gives how many to announce now: rarely, so that it costs little.
+// grantStep is how many bytes are read before the peer is told. On a slow line with deep buffers the
+// pings stand behind megabytes of data, and these words are then the only sign of life for long: at
+// this step a line of 8 KiB/s still brings one every 16 s.
+const grantStep = 128 << 10
+
+// grant counts n bytes as read and gives how many to announce now.
 func (s *stream) grant(n int) int {
 	s.eaten += n
-	if s.ended || s.err != nil || s.eaten < window/4 {
+	if s.ended || s.err != nil || s.eaten < grantStep {
 		return 0
 	}
 	n, s.eaten = s.eaten, 0
@@ -127,12 +132,21 @@ func (s *stream) push(p []byte) error {
 	if s.held+s.eaten+len(p) > window {
 		return breach("more data than the window of %d bytes", window)
 	}
-	if s.err == nil && len(p) > 0 {
-		s.in = append(s.in, p)
-		s.held += len(p)
+	if s.err != nil || len(p) == 0 {
+		return nil
 	}
+	s.held += len(p)
+	if last := len(s.in) - 1; last >= 0 && len(p) < small && len(s.in[last]) < maxChunk {
+		s.in[last] = append(s.in[last], p...)
+		return nil
+	}
+	s.in = append(s.in, p)
 	return nil
 }
+
+// small is below what pieces are joined, so that a peer who sends single bytes cannot make each cost
+// many times its size.
+const small = 4 << 10
 
 func (s *stream) widen(p []byte) error {
 	if len(p) != 4 {
