@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"godeploy/deploy"
 	"godeploy/internal/event"
@@ -95,4 +96,51 @@ func TestLogIsTheOwnersBeforeTheStart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// reloading is a host whose gunicorn rewrites its pid file on HUP, as gunicorn does: for a few looks
+// there is none. Its workers are replaced meanwhile.
+type reloading struct {
+	noting
+	hung bool
+	look int // since the HUP
+}
+
+func (h *reloading) Exec(_ context.Context, req wire.ExecRequest, output func(string, []byte)) (wire.ExecReply, error) {
+	if req.Argv[0] == "readlink" { // no links on the way
+		output("stdout", []byte(req.Argv[len(req.Argv)-1]+"\n"))
+	}
+	return wire.ExecReply{}, nil
+}
+
+func (h *reloading) File(context.Context, wire.FileRequest) (wire.FileReply, error) {
+	return wire.FileReply{Exists: !h.hung || h.look > 3, Content: []byte("172\n")}, nil
+}
+
+func (h *reloading) Signal(context.Context, wire.SignalRequest) error {
+	h.hung = true
+	return nil
+}
+
+func (h *reloading) Procs(context.Context, int) ([]wire.Proc, error) {
+	const old, now = "/opt/shop/releases/20261123-104107-4f2c9e1", "/opt/shop/releases/20261123-114107-4f2c9e2"
+	args := strings.Fields("gunicorn --chdir /opt/shop/current shop.wsgi")
+	worker := wire.Proc{PID: 173, PPID: 172, Start: 2, CWD: old}
+	if h.hung {
+		h.look++
+	}
+	if h.look > 2 {
+		worker = wire.Proc{PID: 174, PPID: 172, Start: 3, CWD: now}
+	}
+	return []wire.Proc{{PID: 172, Start: 1, CWD: old, Args: args}, worker}, nil
+}
+
+func TestAPidfileThatIsRewrittenOnHUPIsNoDeath(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := byPidfile(t, "", "logs/shop.pid")
+		if err := s.Restart(t.Context(), &reloading{}, "20261123-114107-4f2c9e2", true); err != nil {
+			t.Error(err)
+		}
+	})
 }

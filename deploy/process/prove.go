@@ -27,7 +27,13 @@ func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wi
 		return err
 	}
 	stale := fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)
-	return s.await(ctx, h, id, s.env.Process.StopTimeout+bootTime, stale, func(procs []wire.Proc) (bool, error) {
+	// The process itself is looked at, not its manager: gunicorn writes its pid file anew on HUP, and for
+	// a moment there is none.
+	see := func(ctx context.Context) (found, []wire.Proc, error) {
+		procs, err := h.Procs(ctx, master.PID)
+		return found{PID: master.PID}, procs, err
+	}
+	return s.await(ctx, h, id, see, s.env.Process.StopTimeout+bootTime, stale, func(procs []wire.Proc) (bool, error) {
 		if len(procs) == 0 || procs[0].PID != master.PID || procs[0].Start != master.Start {
 			return false, fault.New(fault.RestartFailed, "the gunicorn master ended on HUP").
 				Hint("new code that does not boot ends the master")
@@ -44,7 +50,7 @@ func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wi
 // proveNew waits until a service that was started or restarted serves the release by processes that
 // were not there before.
 func (s *Service) proveNew(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
-	return s.await(ctx, h, id, bootTime, "it did not come up", func(procs []wire.Proc) (bool, error) {
+	return s.await(ctx, h, id, s.seen(h), bootTime, "it did not come up", func(procs []wire.Proc) (bool, error) {
 		if len(procs) == 0 {
 			return false, nil
 		}
@@ -55,9 +61,17 @@ func (s *Service) proveNew(ctx context.Context, h deploy.Host, id string, before
 
 // proveServing waits until what runs, old or new, serves the release: after the user's own restart.
 func (s *Service) proveServing(ctx context.Context, h deploy.Host, id string) error {
-	return s.await(ctx, h, id, bootTime, "it does not serve the release", func(procs []wire.Proc) (bool, error) {
+	return s.await(ctx, h, id, s.seen(h), bootTime, "it does not serve the release", func(procs []wire.Proc) (bool, error) {
 		return len(procs) > 0 && s.complete(procs), nil
 	})
+}
+
+// view gives the service as it is now, with its main process and that one's children.
+type view func(ctx context.Context) (found, []wire.Proc, error)
+
+// seen is the view by way of the manager.
+func (s *Service) seen(h deploy.Host) view {
+	return func(ctx context.Context) (found, []wire.Proc, error) { return s.look(ctx, h) }
 }
 
 // complete reports whether a server has all the processes it needs to serve.
@@ -67,7 +81,7 @@ func (s *Service) complete(procs []wire.Proc) bool {
 
 // await looks at the service until the processes are as wanted and run in the release. Where the
 // manager knows no process, the health check alone decides.
-func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit time.Duration, late string, wanted func([]wire.Proc) (bool, error)) error {
+func (s *Service) await(ctx context.Context, h deploy.Host, id string, see view, limit time.Duration, late string, wanted func([]wire.Proc) (bool, error)) error {
 	if _, ok := s.manager.(scripts); ok {
 		return nil
 	}
@@ -81,7 +95,7 @@ func (s *Service) await(ctx context.Context, h deploy.Host, id string, limit tim
 	deadline := time.Now().Add(limit)
 	last := late
 	for {
-		f, procs, err := s.look(ctx, h)
+		f, procs, err := see(ctx)
 		if err != nil {
 			return err
 		}
