@@ -133,7 +133,7 @@ func TestCertificateBesideTheKeyIsOffered(t *testing.T) {
 	t.Parallel()
 	authority, key := newKey(t), newKey(t)
 	writeFile(t, key.path+".pub", string(ssh.MarshalAuthorizedKey(key.pub)))
-	run(t, tool(t, "ssh-keygen"), "-q", "-s", authority.path, "-I", "me", "-n", "root", key.path+".pub")
+	run(t, tool(t, "ssh-keygen"), "-q", "-s", authority.path, "-I", "me", "-n", me(), key.path+".pub")
 	server := startSSHD(t, newKey(t), func(s *sshd) []string {
 		return []string{"TrustedUserCAKeys " + s.write(t, "ca.pub", string(ssh.MarshalAuthorizedKey(authority.pub)))}
 	})

@@ -212,18 +212,27 @@ func within[T any](ctx context.Context, c *Conn, request func() (T, error), drop
 		}
 	}()
 	var none T
-	select {
-	case a := <-answered:
-		if a.err != nil && c.ended() {
+	over := c.done
+	var late <-chan time.Time
+	for {
+		select {
+		case a := <-answered:
+			if a.err != nil && c.ended() {
+				return none, c.endError()
+			}
+			return a.value, a.err
+		case <-ctx.Done():
+			return none, context.Cause(ctx)
+		case <-over: // what the host said before the end still counts, and is on its way
+			over, late = nil, time.After(endGrace)
+		case <-late:
 			return none, c.endError()
 		}
-		return a.value, a.err
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
-	case <-c.done:
-		return none, c.endError()
 	}
 }
+
+// endGrace is how long an answer may take that was given before the connection ended.
+const endGrace = time.Second
 
 // ended reports whether the connection is over.
 func (c *Conn) ended() bool {

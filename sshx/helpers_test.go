@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -303,7 +304,7 @@ func (s *sshd) public(t testing.TB, kind string) string {
 }
 
 func (s *sshd) target() Target {
-	return Target{Name: "app1", Address: "127.0.0.1", Port: s.port, User: "root"}
+	return Target{Name: "app1", Address: "127.0.0.1", Port: s.port, User: me()}
 }
 
 func freePort(t testing.TB) int {
@@ -314,4 +315,13 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// me is who runs the test: the one user that an sshd started by it can let in.
+func me() string {
+	who, err := user.Current()
+	if err != nil {
+		return "root" // without an entry of its own it is most likely a container's
+	}
+	return who.Username
 }

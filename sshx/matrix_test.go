@@ -37,7 +37,7 @@ func newMatrix(t *testing.T, config func(*sshd) []string) *matrix {
 func (m *matrix) oracle(file string) (accepts bool, output string) {
 	out, err := exec.Command(tool(m.t, "ssh"), "-F", "none", "-o", "BatchMode=yes", "-o", "UserKnownHostsFile="+file,
 		"-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "CheckHostIP=no",
-		"-i", m.key.path, "-p", strconv.Itoa(m.server.port), "root@127.0.0.1", "true").CombinedOutput()
+		"-i", m.key.path, "-p", strconv.Itoa(m.server.port), me()+"@127.0.0.1", "true").CombinedOutput()
 	return err == nil, string(out)
 }
 

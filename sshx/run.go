@@ -80,6 +80,8 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout,
 		return err
 	}
 	out, errs := &gate{w: stdout}, &gate{w: stderr}
+	defer errs.shut() // a start that was given up may still go on and bring output
+	defer out.shut()
 	s.Stdout, s.Stderr = out, errs
 	input, err := s.StdinPipe()
 	if err != nil {
@@ -96,8 +98,6 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout,
 		return s.err
 	case <-ctx.Done():
 		s.abandon(ssh.SIGTERM)
-		out.shut()
-		errs.shut()
 		return context.Cause(ctx)
 	}
 }

@@ -263,7 +263,11 @@ func grow(rt *rapid.T, dir string) {
 		case 2:
 			_ = os.RemoveAll(full)
 		case 3:
-			_ = os.Chmod(full, os.FileMode(rapid.SampledFrom([]int{0o755, 0o600, 0o777, 0o555}).Draw(rt, "mode")))
+			mode := os.FileMode(rapid.SampledFrom([]int{0o755, 0o600, 0o777, 0o555}).Draw(rt, "mode"))
+			if info, err := os.Stat(full); err == nil && info.IsDir() && os.Geteuid() != 0 {
+				mode |= 0o700 // only root can read, or remove, what is in a closed folder
+			}
+			_ = os.Chmod(full, mode)
 		default:
 			size := rapid.SampledFrom([]int{0, 1, 1000, 262_143, 262_144, 300_000}).Draw(rt, "size")
 			_ = os.WriteFile(full, []byte(noise(uint64(size%7), size)), 0o644)

@@ -376,6 +376,6 @@ func TestSFTPKeepsTheContractOfAFileTree(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = client.Close(); _ = cmd.Wait() })
-		return newSFTPFS(client, t.TempDir())
+		return newSFTPFS(client, synctest.TempDir(t))
 	})
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 func TestLocal(t *testing.T) {
 	t.Parallel()
 	Run(t, func(t *testing.T) filesync.FS {
-		fsys, err := filesync.OpenLocal(t.TempDir())
+		fsys, err := filesync.OpenLocal(TempDir(t))
 		must(t, err)
 		t.Cleanup(func() { must(t, fsys.Close()) })
 		return fsys

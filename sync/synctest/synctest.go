@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -194,4 +195,20 @@ func describe(t *testing.T, fsys filesync.FS, full, path string, info filesync.I
 		info.Size = 0
 	}
 	return fmt.Sprintf("%q %d %o %d %s", path, info.Kind, info.Mode, info.Size, text)
+}
+
+// TempDir gives a folder that goes with the test, with all folders in it that forbid writing: for an
+// ordinary user testing's own clean-up fails on those.
+func TempDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // what stays closed fails the clean-up itself
+			if err == nil && d.IsDir() {
+				_ = os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+	})
+	return dir
 }
