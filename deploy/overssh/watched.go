@@ -7,6 +7,7 @@ import (
 	"io"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,8 +60,14 @@ func watched(ctx context.Context, conn *sshx.Conn, req wire.ExecRequest, root bo
 		timer := time.AfterFunc(req.Timeout, func() { timedOut.Store(true); _ = hold.Close() })
 		defer timer.Stop()
 	}
+	var one sync.Mutex // the two streams are read side by side; output is called for one at a time
+	turns := func(stream string, p []byte) {
+		one.Lock()
+		defer one.Unlock()
+		output(stream, p)
+	}
 	began := time.Now()
-	err = conn.Run(stopped, command, input, stream{"stdout", output}, stream{"stderr", output})
+	err = conn.Run(stopped, command, input, stream{"stdout", turns}, stream{"stderr", turns})
 	_ = hold.Close() // ends the goroutine that feeds it
 	reply := wire.ExecReply{MS: time.Since(began).Milliseconds()}
 	var exit *sshx.ExitError

@@ -86,6 +86,9 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 	// The kernel ends the child when the thread that made it ends, not when the process does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if ctx.Err() != nil { // making the command may have taken its time
+		return wire.ExecReply{}, context.Cause(ctx)
+	}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return wire.ExecReply{}, notStarted(req, cmd, err)

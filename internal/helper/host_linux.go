@@ -27,6 +27,9 @@ type host struct {
 	programs *programs
 	hash     func() (string, error)
 	handlers map[wire.Kind]wire.Handler
+	// under is held for reading by whatever changes a layout under its lock. A change that was
+	// cancelled ends in its own time, and the lock must not go before it.
+	under sync.RWMutex
 }
 
 func newHost() (*host, error) {
@@ -131,6 +134,8 @@ func (h *host) lock(_ context.Context, req wire.LockRequest) (any, error) {
 // to end and takes its time must not go on beside the next run.
 func (h *host) unlock(_ context.Context, req wire.UnlockRequest) (any, error) {
 	h.programs.killAll()
+	h.under.Lock()
+	defer h.under.Unlock()
 	h.locks.release(req.Site)
 	return nil, nil
 }
@@ -163,6 +168,8 @@ func owner(ctx context.Context, name string) (uid, gid int, err error) {
 
 // locked runs do on an app's layout if its lock is held here.
 func (h *host) locked(ctx context.Context, s wire.Site, do func(*Site) (any, error)) (any, error) {
+	h.under.RLock()
+	defer h.under.RUnlock()
 	if !h.locks.has(s) {
 		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", s.App)
 	}

@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,5 +268,58 @@ func TestLockFollowsNoLink(t *testing.T) {
 		if left, _ := os.ReadDir(filepath.Dir(target)); len(left) != 1 {
 			t.Errorf("%s: made %v beside the target", name, left)
 		}
+	}
+}
+
+// A change that was cancelled may still be under way when the lock is given back: the next run must not
+// have it before that change has ended.
+func TestUnlockWaitsForAChangeUnderWay(t *testing.T) {
+	t.Parallel()
+	h, err := newHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.locks.state = t.TempDir()
+	site := wire.Site{App: "shop", Path: filepath.Join(t.TempDir(), "opt", "shop")}
+	if err := os.MkdirAll(site.Path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := h.locks.take(site, wire.Holder{Who: "ops@laptop", Command: "release"}); held != nil || err != nil {
+		t.Fatalf("held by %v, %v", held, err)
+	}
+	var ended atomic.Bool
+	started, proceed, changed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := h.locked(t.Context(), site, func(*Site) (any, error) {
+			close(started)
+			<-proceed
+			ended.Store(true)
+			return nil, nil
+		})
+		changed <- err
+	}()
+	<-started
+	unlocked := make(chan bool, 1)
+	go func() {
+		_, _ = h.unlock(t.Context(), wire.UnlockRequest{Site: site}) // it has no error of its own
+		unlocked <- ended.Load()
+	}()
+	for range 1000 { // room for an unlock that does not wait to be done
+		runtime.Gosched()
+	}
+	select {
+	case <-unlocked:
+		t.Fatal("the lock was given back under a change")
+	default:
+	}
+	close(proceed)
+	if !<-unlocked {
+		t.Error("the lock was given back before the change had ended")
+	}
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	if h.locks.has(site) {
+		t.Error("the lock is still held")
 	}
 }

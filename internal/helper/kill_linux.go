@@ -2,6 +2,8 @@ package helper
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -91,6 +93,9 @@ func (p *programs) killOrphans() {
 			return false
 		}
 		helper, err := readStat(pid)
-		return err != nil || helper.start != start || helper.state == 'Z'
+		if err != nil { // only one that is not there is dead; what cannot be looked at may be at work
+			return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+		}
+		return helper.start != start || helper.state == 'Z'
 	}, 0)
 }
