@@ -102,6 +102,9 @@ func TestReleaseEndToEnd(t *testing.T) {
 	if again := o.release(ctx, named(t, "v1")); again != v1 {
 		t.Errorf("the same tree released %s beside %s", again, v1)
 	}
+	if v1 = o.release(ctx, named(t, "v1"), "--again"); len(o.status(ctx).Fleet[v1]) != 4 {
+		t.Errorf("--again did not bring %s out", v1)
+	}
 	load := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs("/"), Rate: 60})
 	v2 := o.release(ctx, named(t, "v2"))
 	o.wholeOn(ctx, v2)
