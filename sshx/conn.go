@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -217,7 +218,8 @@ func within[T any](ctx context.Context, c *Conn, request func() (T, error), drop
 	for {
 		select {
 		case a := <-answered:
-			if a.err != nil && c.ended() {
+			// The request may hear of the connection's end before we do.
+			if a.err != nil && (c.ended() || errors.Is(a.err, io.EOF) && c.endsSoon()) {
 				return none, c.endError()
 			}
 			return a.value, a.err

@@ -35,15 +35,17 @@ func (p *Pool) reach(ctx context.Context, t Target, use func(hop *Conn) error) e
 	}
 	var failed []error
 	for i, chain := range t.Jumps {
-		hop, err := p.chain(ctx, chain)
-		if err == nil {
-			err = use(hop)
-			var lost *noRoute
-			if err == nil || !errors.As(err, &lost) {
+		err := p.through(ctx, chain, use)
+		var lost *noRoute
+		var short *noJump
+		switch {
+		case errors.As(err, &short):
+			if err = short.error; hostKeyTrouble(err) || ctx.Err() != nil {
 				return err
 			}
+		case errors.As(err, &lost):
 			err = lost.error
-		} else if hostKeyTrouble(err) || ctx.Err() != nil {
+		default:
 			return err
 		}
 		failed = append(failed, err)
@@ -53,6 +55,27 @@ func (p *Pool) reach(ctx context.Context, t Target, use func(hop *Conn) error) e
 		}
 	}
 	return jumpFault(t, failed)
+}
+
+// noJump marks a failure to get to a chain's last jump host.
+type noJump struct{ error }
+
+func (e *noJump) Unwrap() error { return e.error }
+
+// through uses a chain of jump hosts. A shared connection may have broken just now, unseen so far: then
+// the chain is made anew, once. The error is a *noJump when no jump host was reached.
+func (p *Pool) through(ctx context.Context, chain []Target, use func(hop *Conn) error) error {
+	for again := false; ; again = true {
+		hop, err := p.chain(ctx, chain)
+		if err != nil {
+			return &noJump{err}
+		}
+		err = use(hop)
+		var lost *noRoute
+		if again || !errors.As(err, &lost) || !hop.endsSoon() {
+			return err
+		}
+	}
 }
 
 // target takes the mark off an error about the target.

@@ -144,3 +144,42 @@ func TestAPidfileThatIsRewrittenOnHUPIsNoDeath(t *testing.T) {
 		}
 	})
 }
+
+// failing is a host whose service ends at once, again and again, until it is started anew.
+type failing struct {
+	reloading
+	started bool
+}
+
+func (h *failing) Exec(ctx context.Context, req wire.ExecRequest, output func(string, []byte)) (wire.ExecReply, error) {
+	if req.Keep {
+		h.started = true
+	}
+	return h.reloading.Exec(ctx, req, output)
+}
+
+func (h *failing) File(context.Context, wire.FileRequest) (wire.FileReply, error) {
+	return wire.FileReply{Exists: !h.hung || h.started, Content: []byte("172\n")}, nil
+}
+
+func (h *failing) Signal(context.Context, wire.SignalRequest) error {
+	h.hung = true
+	return fault.New(fault.ExecFailed, "process 172 has ended")
+}
+
+func (h *failing) Procs(ctx context.Context, pid int) ([]wire.Proc, error) {
+	if h.hung && !h.started {
+		return nil, nil
+	}
+	return h.reloading.Procs(ctx, pid)
+}
+
+func TestAServiceThatEndsByItselfIsStarted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &failing{}
+		if err := byPidfile(t, "", "logs/shop.pid").Restart(t.Context(), h, "20261123-114107-4f2c9e2", true); err != nil || !h.started {
+			t.Errorf("got %v, started %v", err, h.started)
+		}
+	})
+}

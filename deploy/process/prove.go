@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,6 +16,9 @@ import (
 // pollEvery is the time between two looks at /proc.
 const pollEvery = 100 * time.Millisecond
 
+// errEnded says that the main process was gone before it could be told anything.
+var errEnded = errors.New("the main process has ended by itself")
+
 // hup tells a gunicorn master to load its code anew and proves that it did: the master is the same,
 // every old worker is gone, and every new one runs in the release.
 func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
@@ -24,6 +28,9 @@ func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wi
 		old[p.PID] = p.Start
 	}
 	if err := s.manager.signal(ctx, h, master, "HUP"); err != nil {
+		if now, look := h.Procs(ctx, master.PID); look == nil && (len(now) == 0 || now[0].Start != master.Start) {
+			return errEnded
+		}
 		return err
 	}
 	stale := fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)

@@ -5,6 +5,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -154,7 +155,13 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 	choice := choose(s.env.Process, before, s.env.App.Path+"/current", graceful)
 	s.tell(h, "restart", "%s, since %s", map[string]string{viaHUP: "by HUP", viaRestart: "in full"}[choice.How], choice.Why)
 	if choice.How == viaHUP {
-		return s.hup(ctx, h, id, master)
+		err := s.hup(ctx, h, id, master)
+		if !errors.Is(err, errEnded) {
+			return err
+		}
+		// A service that fails and is started again and again has a main process for moments only.
+		s.tell(h, "restart", "in full, since process %d has ended by itself", master[0].PID)
+		master = nil
 	}
 	if err := s.fullRestart(ctx, h); err != nil {
 		return s.explain(ctx, h, err)
