@@ -29,6 +29,7 @@ const (
 	KindProcs   Kind = 0x0c // ProcsRequest to ProcsReply
 	KindSignal  Kind = 0x0d // SignalRequest to {}
 	KindFile    Kind = 0x0e // FileRequest to FileReply
+	KindPlace   Kind = 0x0f // PlaceRequest, then data both ways, to PlaceReply
 )
 
 // Frames within an exchange, under its id.
@@ -48,10 +49,10 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindFile }
+func (k Kind) known() bool { return k >= KindHello && k <= KindPlace }
 
 // streams reports whether the request k carries data.
-func (k Kind) streams() bool { return k == KindStage }
+func (k Kind) streams() bool { return k == KindStage || k == KindPlace }
 
 // Limits of the framing.
 const (

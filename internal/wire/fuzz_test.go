@@ -16,7 +16,7 @@ func messages() []Checker {
 		&Nothing{}, &HelloReply{}, &LockRequest{}, &LockReply{}, &UnlockRequest{}, &State{}, &StateRequest{},
 		&PrepareRequest{}, &StageRequest{}, &StageReply{}, &SwitchRequest{}, &SwitchReply{}, &MarkRequest{},
 		&RemoveRequest{}, &RemoveReply{}, &ExecRequest{}, &ExecReply{}, &ProcsRequest{}, &ProcsReply{},
-		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{},
+		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{}, &PlaceRequest{}, &PlaceReply{},
 	}
 }
 
