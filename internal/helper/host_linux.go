@@ -236,11 +236,7 @@ func (h *host) prepare(ctx context.Context, req wire.PrepareRequest) (any, error
 	if !h.locks.has(req.Site) {
 		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", req.Site.App)
 	}
-	if err := makePath(ctx, req.Site); err != nil {
-		return nil, explain(err, "make %s", req.Site.Path)
-	}
-	// The lock was taken elsewhere while the path was not there.
-	if err := h.locks.follow(req.Site); err != nil {
+	if err := h.ground(ctx, req.Site); err != nil {
 		return nil, err
 	}
 	return h.locked(ctx, req.Site, func(s *Site) (any, error) { return nil, s.Prepare(ctx, req.SharedDirs) })
@@ -269,6 +265,11 @@ func (h *host) stage(ctx context.Context, r *wire.Request) (any, error) {
 	var req wire.StageRequest
 	if err := r.Decode(&req); err != nil {
 		return nil, err
+	}
+	if req.Holder != nil {
+		if err := h.admit(ctx, req.Site, *req.Holder); err != nil {
+			return nil, err
+		}
 	}
 	return h.locked(ctx, req.Site, func(s *Site) (any, error) { return s.Stage(ctx, req, r.Stream()) })
 }

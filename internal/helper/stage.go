@@ -21,11 +21,16 @@ func (s *Site) Stage(ctx context.Context, req wire.StageRequest, rw io.ReadWrite
 	if err := s.beforeStage(ctx, req); err != nil {
 		return wire.StageReply{}, err
 	}
+	parent, same, err := s.parentOf(req)
+	if err != nil {
+		return wire.StageReply{}, err
+	}
 	stats, err := filesync.Receive(ctx, filesync.ReceiveOptions{
-		FS: s.FS, ID: req.Release.ID, Parent: req.Parent,
+		FS: s.FS, ID: req.Release.ID, Parent: parent, SkipUnchanged: same && req.SkipUnchanged,
 		Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID,
 	}, rw)
-	if err == nil {
+	skipped := err == nil && stats.Unchanged && !s.has(releasesDir+"/"+req.Release.ID)
+	if err == nil && !skipped {
 		err = s.complete(ctx, req)
 	}
 	if err != nil {
@@ -33,8 +38,43 @@ func (s *Site) Stage(ctx context.Context, req wire.StageRequest, rw io.ReadWrite
 	}
 	return wire.StageReply{
 		Files: stats.Files, Linked: stats.Linked, Written: stats.Written,
-		Received: stats.Received, Bytes: stats.Bytes,
+		Received: stats.Received, Bytes: stats.Bytes, Parent: parent, Unchanged: skipped,
 	}, nil
+}
+
+// parentOf picks the release to build from, and says whether it was brought by the same tree under the
+// same config.
+func (s *Site) parentOf(req wire.StageRequest) (id string, same bool, err error) {
+	if !req.Nearest || req.Parent != "" {
+		return req.Parent, false, nil
+	}
+	releases, err := s.releases()
+	if err != nil {
+		return "", false, explain(err, "read the releases")
+	}
+	current, _, err := s.current()
+	if err != nil {
+		return "", false, explain(err, "read current")
+	}
+	id, same = nearest(releases, current, req.Release)
+	return id, same, nil
+}
+
+// nearest picks from releases, which are sorted by sequence number. One that was marked bad may have
+// been spoiled by what ran in it: it is no twin, but its files are as good as any.
+func nearest(releases []wire.Release, current string, want wire.Release) (id string, same bool) {
+	for _, r := range slices.Backward(releases) {
+		if r.Root == want.Root && r.Config == want.Config && r.Mark != wire.MarkBad {
+			return r.ID, true
+		}
+	}
+	for _, r := range releases {
+		if r.ID == current {
+			return current, false
+		}
+		id = r.ID
+	}
+	return id, false
 }
 
 func (s *Site) beforeStage(ctx context.Context, req wire.StageRequest) error {

@@ -102,6 +102,11 @@ func (r *StageRequest) Check() error {
 	default:
 		return fmt.Errorf("links %.40q", r.Links)
 	}
+	if r.Holder != nil {
+		if err := r.Holder.Check(); err != nil {
+			return err
+		}
+	}
 	return firstError(
 		r.Site.Check(), r.Release.Check(), optional(r.Parent, CheckID),
 		checkList("shared dirs", r.SharedDirs, checkRelative),
@@ -114,7 +119,7 @@ func (r *StageReply) Check() error {
 	if r.Files < 0 || r.Linked < 0 || r.Written < 0 || r.Received < 0 || r.Bytes < 0 {
 		return errors.New("negative count")
 	}
-	return nil
+	return optional(r.Parent, CheckID)
 }
 
 // Check checks the site; both ids may be empty.

@@ -115,6 +115,15 @@ type StageRequest struct {
 	SharedFiles []string `json:"shared_files,omitempty"`
 	Carry       []string `json:"carry,omitempty"` // copied from the parent
 	Links       string   `json:"links,omitempty"` // auto, hard, copy
+	// Holder, when set, makes the request one that stands alone: it takes the lock for the holder and
+	// makes the app's path first, as Lock and Prepare would. A lock that somebody else has is a fault of
+	// code lock-held.
+	Holder *Holder `json:"holder,omitempty"`
+	// Nearest lets the host pick the parent, when none is named: the newest release with this very root
+	// and config, else current, else the newest.
+	Nearest bool `json:"nearest,omitempty"`
+	// SkipUnchanged makes no release when the parent is this very tree, untouched, under the same config.
+	SkipUnchanged bool `json:"skip_unchanged,omitempty"`
 }
 
 // StageReply counts what staging did.
@@ -124,6 +133,10 @@ type StageReply struct {
 	Written  int   `json:"written"`
 	Received int64 `json:"received"` // bytes of the stream
 	Bytes    int64 `json:"bytes"`    // size of the tree
+	// Parent is the release that was built from, "" when there was none.
+	Parent string `json:"parent,omitempty"`
+	// Unchanged says that SkipUnchanged held: nothing was made, and Parent is the release that is there.
+	Unchanged bool `json:"unchanged,omitempty"`
 }
 
 // SwitchRequest points current at a release, atomically. Expect, when set, is what current must

@@ -1,0 +1,32 @@
+package helper
+
+import (
+	"context"
+
+	"godeploy/internal/fault"
+	"godeploy/internal/wire"
+)
+
+// admit does for a request that stands alone what Lock and Prepare do before the others: it takes the
+// lock, which stays held, and makes the app's path.
+func (h *host) admit(ctx context.Context, s wire.Site, holder wire.Holder) error {
+	held, err := h.locks.take(s, holder)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		return fault.New(fault.LockHeld, "%s is locked by %s (%s)", s.App, held.Who, held.Command).
+			Hint("the lock is held by a live run and ends with it")
+	}
+	h.programs.killOrphans()
+	return h.ground(ctx, s)
+}
+
+// ground makes the app's path where it is missing and takes the lock that lies in it.
+func (h *host) ground(ctx context.Context, s wire.Site) error {
+	if err := makePath(ctx, s); err != nil {
+		return explain(err, "make %s", s.Path)
+	}
+	// The lock was taken elsewhere while the path was not there.
+	return h.locks.follow(s)
+}
