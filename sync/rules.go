@@ -17,6 +17,7 @@ type rule struct {
 	negate   bool // matches what the pattern does not
 	dirOnly  bool
 	receiver bool // speaks about deletions only
+	sender   bool // speaks about what is sent only
 	anchored bool // the pattern began with a slash, which is cut off
 	wild     bool
 	stars    bool // has **

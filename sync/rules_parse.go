@@ -188,7 +188,10 @@ func (p *ruleParser) plain(s string, letter byte, modifiers, pattern string) {
 			return
 		}
 	}
-	r.receiver = r.receiver && !sender
+	if sender && r.receiver {
+		sender, r.receiver = false, false
+	}
+	r.sender = sender || letter == 'H' || letter == 'S'
 	if !drop {
 		p.add(s, r)
 	}
