@@ -134,3 +134,111 @@ func FuzzSignatureOfAnything(f *testing.F) {
 		}
 	})
 }
+
+// TestBlocksArePartOfTheFormat: both ends must cut alike.
+func TestBlocksArePartOfTheFormat(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[int]int{0: 64, 455: 64, 2_000: 128, 10_000: 288, 60_000: 720, 200_000: 1024, MaxSigned: 1024} {
+		if got := blockLength(size); got != want {
+			t.Errorf("content of %d bytes: blocks of %d, want %d", size, got, want)
+		}
+	}
+	if got := Sign([]byte("godeploy")).Append(nil); !bytes.Equal(got, []byte{8, 0x0e, 0x98, 0xf4, 0xa7, 0x9e}) {
+		t.Errorf("got % x", got)
+	}
+}
+
+// TestCraftedSumsCostNoTime counts how often the table of blocks is looked at, for sums that all fall
+// on one place, and for contents without and with anything in common.
+func TestCraftedSumsCostNoTime(t *testing.T) {
+	t.Parallel()
+	looks := func(s Signature, target []byte) int {
+		d := differ{blockTable: newBlockTable(s), target: target}
+		d.search(target)
+		return d.steps
+	}
+	old, target := source(3, 200_000), noise(4, 200_000)
+	normal := looks(Sign(old), target)
+	crowded := Sign(old)
+	at := blockSum(rolled(target[1000 : 1000+blockLength(len(old))]))
+	for i := range crowded.sums {
+		crowded.sums[i] = at&^0xffff | uint64(i) + 1<<15 // the top bits choose the place
+	}
+	for name, s := range map[string]Signature{"crowded": crowded, "equal": Sign(make([]byte, 200_000)), "old": Sign(target)} {
+		for what, b := range map[string][]byte{"zeros": make([]byte, 200_000), "noise": target, "periodic": bytes.Repeat(target[1000:2024], 190)} {
+			if got := looks(s, b); got > 2*normal {
+				t.Errorf("%s on %s: %d looks, %d normally", name, what, got, normal)
+			}
+		}
+	}
+	// A table whose every place is taken is the worst there is.
+	d := differ{blockTable: newBlockTable(crowded), target: target}
+	for i := range d.slots {
+		d.slots[i] = uint16(1 + i%len(d.full))
+	}
+	if d.search(target); d.steps > 2*normal {
+		t.Errorf("full table: %d looks, %d normally", d.steps, normal)
+	}
+}
+
+func TestAPatchThatDoesNotFitIsRefused(t *testing.T) {
+	t.Parallel()
+	old := source(1, 1000) // blocks of 80 bytes, 13 of them
+	for name, c := range map[string]struct {
+		patch []byte
+		size  int
+	}{
+		"nothing":       {nil, 1},
+		"literal short": {[]byte{3, 'a', 'b'}, 3},
+		"literal long":  {[]byte{3, 'a', 'b', 'c'}, 2},
+		"behind":        {[]byte{1, 'a', 0}, 1},
+		"no run":        {[]byte{0}, 80},
+		"no count":      {[]byte{0, 0}, 80},
+		"empty run":     {[]byte{0, 0, 0}, 80},
+		"past the end":  {[]byte{0, 0, 14}, 1040},
+		"block 13":      {[]byte{0, 26, 1}, 80},
+		"block -1":      {[]byte{0, 1, 1}, 80},
+		"run too long":  {[]byte{0, 0, 2}, 80},
+		"huge":          {[]byte{0, 0, 1}, MaxSigned + 1},
+		"negative":      {nil, -1},
+		"overflow":      {append([]byte{0}, bytes.Repeat([]byte{0xff}, 11)...), 80},
+	} {
+		if got, err := ApplyPatch(old, c.patch, c.size); err == nil {
+			t.Errorf("%s: made %d bytes", name, len(got))
+		}
+	}
+	if got, err := ApplyPatch(old, []byte{0, 24, 1, 0, 24 + 3, 1}, 40+80); err == nil {
+		t.Errorf("a run that steps back too far made %d bytes", len(got))
+	}
+	whole := Sign(old).Append(nil)
+	for n := range whole {
+		if _, _, err := ReadSignature(whole[:n], MaxSigned); err == nil {
+			t.Errorf("%d of %d bytes passed as a signature", n, len(whole))
+		}
+	}
+	for _, most := range []int{999, 0, -1} {
+		if _, _, err := ReadSignature(whole, most); err == nil {
+			t.Errorf("a signature of 1,000 bytes passed where %d are allowed", most)
+		}
+	}
+}
+
+func BenchmarkSmallPatch(b *testing.B) {
+	old := source(1, 20_000)
+	target := join(old[:9_000], "a new line\n", old[9_000:])
+	b.Run("sign", func(b *testing.B) {
+		b.SetBytes(int64(len(old)))
+		for b.Loop() {
+			Sign(old)
+		}
+	})
+	s := Sign(old)
+	for name, c := range map[string][]byte{"edited": target, "other": noise(1, len(old))} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(c)))
+			for b.Loop() {
+				MakePatch(s, c)
+			}
+		})
+	}
+}
