@@ -33,14 +33,24 @@ type Stats struct {
 }
 
 // ScanOptions says what Scan takes. The zero value takes everything but .git and .godeploy, refuses
-// links that leave the tree and special files, and crosses into other file systems.
+// links that leave the tree and special files, crosses into other file systems and keeps no hashes.
 type ScanOptions struct {
 	Rules         *Rules // nil: only .git and .godeploy are left out
 	Symlinks      string // links that leave the tree: "inside" or "" refuses, "any" keeps, "skip" leaves out
 	Special       string // devices, FIFOs, sockets: "error" or "" refuses, "skip" leaves out
 	OneFileSystem bool   // what is mounted below the source stays an empty folder
 	Workers       int    // folders and files read at once; 0: twice the processors, 16 at most
+	// Cache is a folder for the hashes of files, so that those that did not change since the last
+	// Scan of the same source are not read again; "" keeps none. It is made when missing, 0700. What
+	// is in it is only ever trusted when it is whole, and may be deleted at any time.
+	Cache   string
+	Rehash  bool  // read every file, whatever the cache says; the cache is written anew
+	MaxFile int64 // bytes a file may have; 0: DefaultMaxFile
 }
+
+// DefaultMaxFile is how large a file of a source may be, in bytes, unless ScanOptions say otherwise:
+// a file with holes takes no room on its own disk and all of it on the host's.
+const DefaultMaxFile = 64 << 30
 
 // SendOptions are the sender's. The zero value is fit for use.
 type SendOptions struct {

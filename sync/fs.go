@@ -33,6 +33,11 @@ type FS interface {
 	Mkdir(path string, perm uint32) error
 	// Link makes path another name of the regular file at old.
 	Link(old, path string) error
+	// Clone makes a new file at path, with exactly these permission bits, that shares the content of
+	// the regular file at old until one of the two is written. It copies nothing: where the file
+	// system cannot share, nothing is made and the error satisfies errors.Is with
+	// errors.ErrUnsupported. The new file's time is now.
+	Clone(old, path string, perm uint32) error
 	// Symlink makes a symbolic link at path, which must not be there yet; target is kept verbatim.
 	Symlink(target, path string) error
 	// Chmod sets the permission bits (0777 only) of a file or folder.
@@ -70,6 +75,9 @@ type FileReader interface {
 // FileWriter is a regular file open for writing.
 type FileWriter interface {
 	io.WriteCloser
+	// Chtimes sets the modification time, in nanoseconds since 1970, of the open file, whatever its
+	// name points to by now. What is written later changes it again. See FS.Chtimes.
+	Chtimes(mtime int64) error
 	// Sync makes the content durable.
 	Sync() error
 }

@@ -2,6 +2,7 @@ package filesync
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -242,12 +243,40 @@ func (l *local) Create(path string, perm uint32) (FileWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), path)
+	f := &localWriter{os.NewFile(uintptr(fd), path)}
 	// By descriptor and after the fact: the umask has no say.
 	if err := do("chmod", path, func() error { return unix.Fchmod(fd, perm&0o777) }); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// localWriter is a file that is being written.
+type localWriter struct{ *os.File }
+
+func (w *localWriter) Chtimes(mtime int64) error {
+	sec, nsec := floorDiv(mtime)
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}
+	return do("chtimes", w.Name(), func() error {
+		return unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(w.Fd())), times, 0)
+	})
+}
+
+func (l *local) Clone(old, path string, perm uint32) error {
+	from, err := l.Open(old)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := l.Create(path, perm)
+	if err != nil {
+		return err
+	}
+	err = unix.IoctlFileClone(int(to.(*localWriter).Fd()), int(from.(localFile).Fd()))
+	if err = errors.Join(err, to.Close()); err == nil {
+		return nil
+	}
+	return errors.Join(wrap("clone", path, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)), l.RemoveAll(path))
 }
 
 func (l *local) Mkdir(path string, perm uint32) error {

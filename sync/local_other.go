@@ -157,10 +157,27 @@ func (l *local) Create(path string, perm uint32) (w FileWriter, err error) {
 		if err != nil {
 			return err
 		}
-		w = f
+		w = &localWriter{f, l.root, name}
 		return l.root.Chmod(name, fs.FileMode(perm&0o777))
 	})
 	return w, err
+}
+
+// localWriter is a file that is being written.
+type localWriter struct {
+	*os.File
+	root *os.Root
+	name string
+}
+
+// Chtimes goes by the name: these systems have no call by descriptor that Go reaches.
+func (w *localWriter) Chtimes(mtime int64) error {
+	return w.root.Chtimes(w.name, time.Time{}, time.Unix(0, mtime))
+}
+
+// Clone is not built for these systems.
+func (l *local) Clone(_, path string, _ uint32) error {
+	return &fs.PathError{Op: "clone", Path: path, Err: errors.ErrUnsupported}
 }
 
 func (l *local) Mkdir(path string, perm uint32) error {

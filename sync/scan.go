@@ -23,7 +23,9 @@ type Source struct {
 	Manifest *Manifest
 	// Notes name what was left out by an option and not by a rule, one line each, 100 at most.
 	Notes []string
-	fs    FS
+	// Hashed counts the files that were read, Trusted those whose hash the cache knew.
+	Hashed, Trusted int
+	fs              FS
 }
 
 // Close lets go of the folder. No Send may run on the Source any more.

@@ -66,15 +66,14 @@ func (s sftpFS) reach(op, p string) (string, error) {
 	if p == "." {
 		return s.root, nil
 	}
-	parts := strings.Split(p, "/")
-	for i, part := range parts {
-		if part == "" || part == "." || part == ".." || strings.ContainsRune(part, 0) {
-			return "", &fs.PathError{Op: op, Path: p, Err: fs.ErrInvalid}
-		}
-		dir := strings.Join(parts[:i], "/")
-		if i == 0 || s.known.knows(dir) {
+	if err := checkPath(op, p); err != nil {
+		return "", err
+	}
+	for i := range len(p) {
+		if p[i] != '/' || s.known.knows(p[:i]) {
 			continue
 		}
+		dir := p[:i]
 		info, err := s.client.Lstat(s.root + "/" + dir)
 		if err != nil {
 			return "", failed(op, p, err)
@@ -87,8 +86,23 @@ func (s sftpFS) reach(op, p string) (string, error) {
 	return s.root + "/" + p, nil
 }
 
+// checkPath refuses what is no clean path below a root.
+func checkPath(op, p string) error {
+	for rest, more := p, true; more; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		if part == "" || part == "." || part == ".." || len(part) > filesync.MaxComponent || strings.ContainsRune(part, 0) {
+			return &fs.PathError{Op: op, Path: p, Err: fs.ErrInvalid}
+		}
+	}
+	return nil
+}
+
 // real is reach for something that must be no link itself.
 func (s sftpFS) real(op, p string) (string, error) {
+	if p != "." && checkPath(op, p) == nil && s.known.knows(p) {
+		return s.reach(op, p)
+	}
 	info, err := s.Lstat(p)
 	if err != nil {
 		return "", err
@@ -219,29 +233,12 @@ func (s sftpFS) Create(p string, perm uint32) (filesync.FileWriter, error) {
 	if err != nil {
 		return nil, s.taken("create", p, err)
 	}
-	if err := f.Chmod(fs.FileMode(perm & 0o777)); err != nil {
-		_ = f.Close() // the first error tells more
+	w := newSFTPWriter(f, s.client)
+	if err := w.chmod(perm & 0o777); err != nil {
+		_ = w.Close() // the first error tells more
 		return nil, failed("chmod", p, err)
 	}
-	return sftpWriter{f, s.client}, nil
-}
-
-type sftpWriter struct {
-	*sftp.File
-	client *sftp.Client
-}
-
-// ReadFrom is pkg/sftp's concurrent upload, kept because io.Copy looks for it.
-func (w sftpWriter) ReadFrom(r io.Reader) (int64, error) {
-	return w.File.ReadFromWithConcurrency(r, 64)
-}
-
-// Sync makes the content durable where the server can; others are trusted to write it in time.
-func (w sftpWriter) Sync() error {
-	if _, ok := w.client.HasExtension("fsync@openssh.com"); !ok {
-		return nil
-	}
-	return w.File.Sync()
+	return w, nil
 }
 
 func (s sftpFS) Mkdir(p string, perm uint32) error {
@@ -269,6 +266,11 @@ func (s sftpFS) Link(old, p string) error {
 		return err
 	}
 	return s.taken("link", p, s.client.Link(from, at))
+}
+
+// Clone is nothing that SFTP can ask for.
+func (s sftpFS) Clone(_, p string, _ uint32) error {
+	return &fs.PathError{Op: "clone", Path: p, Err: errors.ErrUnsupported}
 }
 
 func (s sftpFS) Symlink(target, p string) error {
@@ -346,6 +348,10 @@ func (s sftpFS) RemoveAll(p string) error {
 	s.known.forget(p)
 	return failed("rmdir", p, s.client.RemoveDirectory(s.root+"/"+p))
 }
+
+// InFlight is 128: a file takes four answers of the server, and OpenSSH's works through requests in the
+// order they come.
+func (s sftpFS) InFlight() int { return 128 }
 
 // SyncDir does nothing: SFTP has no way to make a folder durable.
 func (s sftpFS) SyncDir(string) error { return nil }
