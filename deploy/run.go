@@ -30,6 +30,9 @@ type Fleet struct {
 	Now      func() time.Time
 	Dir      string // folder of godeploy.toml, where local hooks run
 	RunLog   string // path of the run's record, told to hooks
+	// Known gives the manifest with this root if it is still known here, else nil; it may be nil, and is
+	// called from several goroutines. Hosts that have the same tree are then told only what differs.
+	Known func(root filesync.Hash) *filesync.Manifest
 }
 
 // run is one run over a fleet: its members, what it is about, and what came of it.
@@ -99,8 +102,7 @@ func (r *run) learn(ctx context.Context) error {
 func (r *run) lock(ctx context.Context) error {
 	sorted := append([]*member(nil), r.members...)
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].name < sorted[j].name })
-	holder := r.Holder
-	holder.Command, holder.Release, holder.Since = r.result.Command, r.release.ID, r.Now()
+	holder := r.holder()
 	for _, m := range sorted {
 		held, err := patiently(ctx, m, holder)
 		if err != nil {
@@ -112,6 +114,13 @@ func (r *run) lock(ctx context.Context) error {
 	}
 	r.Report.Report(event.Event{Type: event.Lock, Hosts: names(r.members)})
 	return nil
+}
+
+// holder says who takes the locks, and what for.
+func (r *run) holder() wire.Holder {
+	h := r.Holder
+	h.Command, h.Release, h.Since = r.result.Command, r.release.ID, r.Now()
+	return h
 }
 
 // lockPatience is how long a held lock is asked for again: a run that was just killed lets go within

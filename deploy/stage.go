@@ -23,12 +23,7 @@ func (r *run) stageAll(ctx context.Context) error {
 		if err := m.Prepare(ctx, r.Env.Shared.Dirs); err != nil {
 			return err
 		}
-		reply, stats, err := m.Stage(ctx, r.stageRequest(m), r.source, filesync.SendOptions{
-			Compress: r.Env.Sync.Compress,
-			Progress: func(done, total int64) {
-				r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
-			},
-		})
+		reply, stats, err := m.Stage(ctx, r.stageRequest(m), r.source, r.sendOptions(m))
 		if err != nil {
 			return err
 		}
@@ -47,6 +42,17 @@ func (r *run) stageRequest(m *member) wire.StageRequest {
 		Site: SiteOf(r.Env, m.Inventory()), Release: r.release, Parent: parentOf(m.state),
 		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
 		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links,
+	}
+}
+
+// sendOptions are those of everything that is sent to a host.
+func (r *run) sendOptions(m *member) filesync.SendOptions {
+	return filesync.SendOptions{
+		Compress: r.Env.Sync.Compress,
+		Parent:   r.Known,
+		Progress: func(done, total int64) {
+			r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
+		},
 	}
 }
 

@@ -37,7 +37,9 @@ func (h *helped) State(ctx context.Context, sharedFiles []string) (wire.State, e
 func (h *helped) Lock(ctx context.Context, holder wire.Holder) (*wire.Holder, error) {
 	var reply wire.LockReply
 	err := h.client.Call(ctx, wire.KindLock, &wire.LockRequest{Site: h.site, Holder: holder}, &reply)
-	h.locked.Store(err == nil && reply.Held == nil)
+	if err == nil && reply.Held == nil {
+		h.locked.Store(true)
+	}
 	return reply.Held, err
 }
 

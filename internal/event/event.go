@@ -76,9 +76,13 @@ type Event struct {
 	Column int      `json:"column,omitempty"`
 	Error  string   `json:"error,omitempty"`
 
-	Op    string `json:"op,omitempty"`    // PlanFile: create, update, delete
+	Op    string `json:"op,omitempty"`    // PlanFile: create, update, meta, delete, kept
 	Path  string `json:"path,omitempty"`  // PlanFile
+	Why   string `json:"why,omitempty"`   // PlanFile: the reasons, separated by commas
 	Bytes int64  `json:"bytes,omitempty"` // PlanFile: size; PhaseEnd of sync: sent
+
+	Changed int `json:"changed,omitempty"` // HostEnd of sync: how many were made or changed
+	Deleted int `json:"deleted,omitempty"` // HostEnd of sync
 
 	Result string              `json:"result,omitempty"` // HostEnd, RunEnd: ok, unchanged, failed, rolled_back, mixed, interrupted, refused
 	Fleet  map[string][]string `json:"fleet,omitempty"`  // RunEnd: release id to the hosts that serve it; "" is none
