@@ -32,6 +32,7 @@ type plain struct {
 	conn   *sshx.Conn
 	client *sftp.Client
 	facts  wire.HelloReply
+	tools  tools
 	locked bool
 }
 
@@ -41,32 +42,47 @@ func newPlain(ctx context.Context, env *inventory.Env, h inventory.Host, conn *s
 		return nil, err
 	}
 	p := &plain{site: deploy.SiteOf(env, h), host: h, conn: conn, client: client}
-	if p.facts, err = p.ask(ctx); err != nil {
+	if err = tune(client); err == nil {
+		p.facts, p.tools, err = p.ask(ctx)
+	}
+	if err != nil {
 		_ = client.Close() // err tells more
 		return nil, err
 	}
 	return p, nil
 }
 
-// ask learns who and what the host is.
-func (p *plain) ask(ctx context.Context) (wire.HelloReply, error) {
-	text, err := p.say(ctx, `id -u; id -un; uname -s; uname -m; date +%s; cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo none`)
-	if err != nil {
-		return wire.HelloReply{}, err
+// ask learns who and what the host is, and what it has to work with. An account that runs no commands,
+// such as one that sshd gives internal-sftp alone, is no error: files can be brought there.
+func (p *plain) ask(ctx context.Context) (wire.HelloReply, tools, error) {
+	text, err := p.say(ctx, `id -u; id -un; uname -s; uname -m; date +%s; cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo none
+`+toolProbe)
+	if exit := (*sshx.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return wire.HelloReply{}, tools{}, err
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) < 6 {
-		return wire.HelloReply{}, fault.New(fault.Protocol, "the host does not answer as a POSIX shell would").Fact("| %.200s", text)
+	found, ran := parseTools(lines[len(lines)-1])
+	if !ran {
+		return wire.HelloReply{UID: -1, OS: "linux", Now: time.Now(), BootID: "none", User: p.host.User}, tools{}, nil
 	}
-	lines = lines[len(lines)-6:] // a login shell may have said something of its own before
+	if len(lines) < 7 {
+		return wire.HelloReply{}, tools{}, fault.New(fault.Protocol, "the host does not answer as a POSIX shell would").Fact("| %.200s", text)
+	}
+	lines = lines[len(lines)-7:] // a login shell may have said something of its own before
 	uid, err := strconv.Atoi(lines[0])
 	seconds, err2 := strconv.ParseInt(lines[4], 10, 64)
 	if err != nil || err2 != nil {
-		return wire.HelloReply{}, fault.New(fault.Protocol, "the host's answer to id and date makes no sense").Fact("| %.200s", text)
+		return wire.HelloReply{}, tools{}, fault.New(fault.Protocol, "the host's answer to id and date makes no sense").Fact("| %.200s", text)
 	}
 	return wire.HelloReply{
 		UID: uid, User: lines[1], OS: goos(lines[2]), Arch: goarch(lines[3]), Now: time.Unix(seconds, 0), BootID: lines[5],
-	}, nil
+	}, found, nil
+}
+
+// errNoShell says what an account for files alone cannot do.
+func (p *plain) errNoShell() error {
+	return fault.New(fault.RemoteToolMissing, "the account runs no commands: it is for files alone").
+		Hint("give it a shell in sshd_config and /etc/passwd; without one a tree can be brought there, and no more")
 }
 
 // say runs constant shell text with arguments and gives its output.
@@ -87,9 +103,17 @@ func (p *plain) Inventory() inventory.Host { return p.host }
 
 func (p *plain) Facts() wire.HelloReply { return p.facts }
 
+// tree is the app's folder, as fast as the host's programs let it be.
+func (p *plain) tree(files sftpFS, compress bool) filesync.FS {
+	if !p.tools.shell {
+		return files
+	}
+	return shellFS{sftpFS: files, conn: p.conn, tools: p.tools, compress: compress}
+}
+
 // layout is the app's folder as the helper would see it.
 func (p *plain) layout() *helper.Site {
-	return &helper.Site{FS: newSFTPFS(p.client, p.site.Path), Path: p.site.Path, UID: -1, GID: -1}
+	return &helper.Site{FS: p.tree(newSFTPFS(p.client, p.site.Path), true), Path: p.site.Path, UID: -1, GID: -1}
 }
 
 func (p *plain) State(ctx context.Context, sharedFiles []string) (wire.State, error) {
@@ -105,6 +129,9 @@ func (p *plain) State(ctx context.Context, sharedFiles []string) (wire.State, er
 		if state.Holder, err = p.holder(); err != nil {
 			return state, err
 		}
+	}
+	if state.Writable = true; !p.tools.shell { // SFTP cannot tell without writing
+		return state, nil
 	}
 	_, no := p.say(ctx, `p=$1; while [ ! -e "$p" ]; do p=${p%/*}; [ -n "$p" ] || p=/; done; [ -w "$p" ]`, p.site.Path)
 	state.Writable = no == nil
@@ -198,17 +225,21 @@ func (p *plain) Stage(ctx context.Context, req wire.StageRequest, src *filesync.
 		err   error
 	}
 	done := make(chan sent, 1)
+	site, files := p.layout(), newSFTPFS(p.client, p.site.Path)
+	site.FS = p.tree(files, o.Compress != "off")
+	o.Compress = "off" // what goes through the pipe goes nowhere
 	go func() {
 		stats, err := filesync.Send(ctx, src, here, o)
 		_ = here.Close() // unblocks the other end when this one failed
 		done <- sent{stats, err}
 	}()
-	reply, err := p.layout().Stage(ctx, req, there)
+	reply, err := site.Stage(ctx, req, there)
 	_ = there.Close() // unblocks the sender
 	s := <-done
 	if err == nil {
 		err = s.err
 	}
+	s.stats.Sent = files.sent.Load()
 	return reply, s.stats, err
 }
 
@@ -225,12 +256,18 @@ func (p *plain) Remove(ctx context.Context, ids []string) ([]string, error) {
 }
 
 func (p *plain) Exec(ctx context.Context, req wire.ExecRequest, output func(stream string, p []byte)) (wire.ExecReply, error) {
+	if !p.tools.shell {
+		return wire.ExecReply{}, p.errNoShell()
+	}
 	return watched(ctx, p.conn, req, p.facts.UID == 0, output)
 }
 
 // Signal checks who the process is and signals it in one shell, the closest to one step that a shell
 // has.
 func (p *plain) Signal(ctx context.Context, req wire.SignalRequest) error {
+	if !p.tools.shell {
+		return p.errNoShell()
+	}
 	_, err := p.say(ctx, `s=$(sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20) && [ "$s" = "$2" ] && kill -s "$3" "$1"`,
 		strconv.Itoa(req.PID), strconv.FormatUint(req.Start, 10), req.Signal)
 	return err

@@ -3,13 +3,13 @@ package overssh
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -24,10 +24,11 @@ type sftpFS struct {
 	client *sftp.Client
 	root   string
 	known  *ways
+	sent   *atomic.Int64 // bytes of content, as they went to the host
 }
 
 func newSFTPFS(client *sftp.Client, root string) sftpFS {
-	return sftpFS{client, root, &ways{dirs: map[string]bool{}}}
+	return sftpFS{client, root, &ways{dirs: map[string]bool{}}, new(atomic.Int64)}
 }
 
 // ways remembers which folders were seen to be real ones, so that a path is looked at once and not
@@ -233,7 +234,7 @@ func (s sftpFS) Create(p string, perm uint32) (filesync.FileWriter, error) {
 	if err != nil {
 		return nil, s.taken("create", p, err)
 	}
-	w := newSFTPWriter(f, s.client)
+	w := newSFTPWriter(f, s)
 	if err := w.chmod(perm & 0o777); err != nil {
 		_ = w.Close() // the first error tells more
 		return nil, failed("chmod", p, err)
