@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,168 +15,169 @@ import (
 	"godeploy/sync/delta"
 )
 
-// makeFolders makes all folders, writable for us until they are filled, level by level.
-func (r *receiver) makeFolders(ctx context.Context) error {
-	var levels [][]*Entry
-	for i := range r.want.Entries {
-		e := &r.want.Entries[i]
-		if e.Kind != Dir {
-			continue
-		}
-		depth := strings.Count(e.Path, "/")
-		for len(levels) <= depth {
-			levels = append(levels, nil)
-		}
-		levels[depth] = append(levels[depth], e)
-	}
-	for _, level := range levels {
-		err := r.parallel(ctx, len(level), func(i int) error {
-			return r.o.FS.Mkdir(join(r.stage, level[i].Path), level[i].Mode|0o700)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// parallel runs f for 0 to n-1, some at once, and makes a fault of the first error.
-func (r *receiver) parallel(ctx context.Context, n int, f func(i int) error) error {
-	g, running := errgroup.WithContext(ctx)
-	g.SetLimit(r.o.workers())
-	for i := 0; i < n && running.Err() == nil; i++ {
-		g.Go(func() error { return f(i) })
-	}
-	if err := g.Wait(); err != nil {
-		return r.diskFault(err)
-	}
-	return ctx.Err()
-}
-
-// round makes the files whose units are asked for out of what comes, and in the first round, beside
-// it, those that need nothing from the sender.
-func (r *receiver) round(ctx context.Context, units *unitSet, first bool) error {
+// round makes the files whose units are sent in this round, and in the first one, beside it, those
+// that need nothing from the sender. signed are the units for which a signature was sent.
+func (r *receiver) round(ctx context.Context, units *unitSet, signed []signedUnit, first bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if first {
 		g.Go(func() error {
-			return r.parallel(ctx, len(r.items), func(i int) error { return r.ours(ctx, i) })
+			err := parallel(ctx, r.o.workers(), len(r.items), func(i int) error { return r.ours(int32(i)) })
+			return r.diskFault(err)
 		})
 	}
-	g.Go(func() error { return r.theirs(ctx, units) })
-	return g.Wait()
+	if units != nil {
+		g.Go(func() error { return r.theirs(ctx, units, signed) })
+	}
+	err := g.Wait()
+	r.retryFailed()
+	return err
+}
+
+// retryFailed has the files that went wrong sent whole.
+func (r *receiver) retryFailed() {
+	for _, i := range r.failed {
+		r.again(i)
+	}
+	r.failed = nil
 }
 
 // ours makes a file that needs nothing from the sender.
-func (r *receiver) ours(ctx context.Context, i int) error {
+func (r *receiver) ours(i int32) error {
 	it := &r.items[i]
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	switch it.from {
 	case fromLink:
 		return r.link(i)
 	case fromCopy:
-		return r.copyFrom(i, join(r.parent.dir, r.parent.manifest.Entries[it.source].Path))
+		return r.copyFrom(i, r.source(it))
 	case fromNone:
-		return r.write(it.entry, func(io.Writer) error { return nil })
+		return r.make(i, func(io.Writer) error { return nil })
 	case fromChunks:
-		if !it.needsData() {
+		if !r.needsAny(i) {
 			return r.assemble(i, nil)
 		}
 	}
 	return nil
 }
 
-// needsData reports whether any unit of the item comes from the sender.
-func (it *item) needsData() bool {
-	if it.from != fromChunks {
-		return it.from == fromWire
-	}
-	for _, op := range it.ops {
-		if !op.Copy {
-			return true
-		}
-	}
-	return false
+// source is where the old file lies that an item is made of.
+func (r *receiver) source(it *item) string {
+	b := r.bases[it.basis]
+	return join(b.dir, b.manifest.Entries[it.source].Path)
 }
 
-// link makes a file another name of the parent's, and copies it where that cannot be done.
-func (r *receiver) link(i int) error {
-	it := &r.items[i]
-	old := &r.parent.manifest.Entries[it.source]
-	err := r.o.FS.Link(join(r.parent.dir, old.Path), join(r.stage, it.entry.Path))
+// link makes a file another name of an old one, and copies it where that cannot be done.
+func (r *receiver) link(i int32) error {
+	it, e := &r.items[i], r.file(i)
+	b := r.bases[it.basis]
+	if b.doubted && !r.verified(e, r.source(it)) {
+		return r.retry(i, nil)
+	}
+	err := r.o.FS.Link(r.source(it), r.layout.path(e))
 	switch {
 	case err == nil:
 		// The inode keeps the time it has: that is what must be recorded.
-		it.entry.MTime = old.MTime
+		e.MTime = b.manifest.Entries[it.source].MTime
+		it.made = true
 		return nil
 	case r.o.Links == "hard" || errors.Is(err, fs.ErrExist) || isFull(err):
 		return err
 	}
 	it.from = fromCopy
-	return r.copyFrom(i, join(r.parent.dir, old.Path))
+	return r.copyFrom(i, r.source(it))
 }
 
-// copyFrom makes a file out of the whole content of another on this host, verified.
-func (r *receiver) copyFrom(i int, from string) error {
-	e := r.items[i].entry
+// verified reports whether a file holds what the entry says.
+func (r *receiver) verified(e *Entry, path string) bool {
+	f, err := r.o.FS.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return copyVerified(io.Discard, f, e) == nil
+}
+
+// copyVerified copies the content that e tells of, which f should hold; delta.ErrMismatch says that
+// it does not.
+func copyVerified(w io.Writer, f io.Reader, e *Entry) error {
+	if len(e.Chunks) == 0 {
+		content, err := io.ReadAll(io.LimitReader(f, ChunkedFrom))
+		if err != nil || sha256.Sum256(content) != e.Hash {
+			return errors.Join(delta.ErrMismatch, err)
+		}
+		_, err = w.Write(content)
+		return err
+	}
+	buf := make([]byte, delta.MaxChunk)
+	for _, c := range e.Chunks {
+		b := buf[:min(int(c.Len), len(buf))]
+		if _, err := io.ReadFull(f, b); err != nil {
+			return errors.Join(delta.ErrMismatch, err)
+		}
+		if sha256.Sum256(b) != c.Sum {
+			return delta.ErrMismatch
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFrom makes a file out of the whole content of another on this host, verified. Where the file
+// system can share the blocks of two files it does; such a copy is verified where it is.
+func (r *receiver) copyFrom(i int32, from string) error {
+	e := r.file(i)
 	f, err := r.o.FS.Open(from)
 	if err != nil {
 		return r.retry(i, err)
 	}
 	defer f.Close()
 	var bad error
-	err = r.write(e, func(w io.Writer) error {
-		if len(e.Chunks) > 0 {
-			bad = delta.Patch(w, e.Chunks, []delta.Op{{Chunks: len(e.Chunks), Copy: true}},
-				func(int) (io.ReaderAt, error) { return f, nil }, nil)
-			return notMismatch(bad)
+	err = r.make(i, func(w io.Writer) error {
+		err := copyVerified(w, f, e)
+		if errors.Is(err, delta.ErrMismatch) {
+			bad, err = err, nil
 		}
-		content, err := io.ReadAll(io.LimitReader(f, ChunkedFrom))
-		if err != nil || sha256.Sum256(content) != e.Hash {
-			bad = errors.Join(delta.ErrMismatch, err)
-			return nil
-		}
-		_, err = w.Write(content)
 		return err
 	})
 	return r.settle(i, err, bad)
 }
 
-// notMismatch drops the error that settle deals with.
-func notMismatch(err error) error {
-	if errors.Is(err, delta.ErrMismatch) {
-		return nil
-	}
-	return err
-}
-
 // settle takes away a file whose content turned out wrong and notes it for the next round.
-func (r *receiver) settle(i int, err, bad error) error {
+func (r *receiver) settle(i int32, err, bad error) error {
 	if err != nil || bad == nil {
 		return err
 	}
-	if err := r.o.FS.RemoveAll(join(r.stage, r.items[i].entry.Path)); err != nil {
+	if err := r.o.FS.RemoveAll(r.layout.path(r.file(i))); err != nil {
 		return err
 	}
 	return r.retry(i, bad)
 }
 
 // retry notes that an item must come whole from the sender. A full disk is no reason to.
-func (r *receiver) retry(i int, err error) error {
+func (r *receiver) retry(i int32, err error) error {
 	if isFull(err) {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.items[i].made = false
 	r.failed = append(r.failed, i)
 	return nil
 }
 
-// write makes a file in the stage with the entry's permission bits, time and owner; content writes
-// what is in it.
-func (r *receiver) write(e *Entry, content func(io.Writer) error) error {
-	path := join(r.stage, e.Path)
+// make makes an item's file; content writes what is in it.
+func (r *receiver) make(i int32, content func(io.Writer) error) error {
+	e := r.file(i)
+	if err := r.write(r.layout.path(e), e, content); err != nil {
+		return err
+	}
+	r.items[i].made = true
+	return nil
+}
+
+// write makes a file with the entry's permission bits, time and owner.
+func (r *receiver) write(path string, e *Entry, content func(io.Writer) error) error {
 	f, err := r.o.FS.Create(path, e.Mode)
 	if err != nil {
 		return err
@@ -198,71 +199,110 @@ func (r *receiver) own(path string) error {
 	return r.o.FS.Lchown(path, r.o.UID, r.o.GID)
 }
 
-// theirs reads one round of units and makes their files. Small ones are written beside the reading;
-// as many wait in memory as there are workers.
-func (r *receiver) theirs(ctx context.Context, units *unitSet) error {
+// theirs reads one round of units and makes their files. Small ones are verified and written beside
+// the reading; as many wait in memory as there are workers.
+func (r *receiver) theirs(ctx context.Context, units *unitSet, signed []signedUnit) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.o.workers())
-	err := r.readUnits(ctx, g, units)
+	in := &incoming{r: r, g: g, units: units, signed: signed, records: &batchReader{in: r.in}}
+	defer in.records.close()
+	err := in.read(ctx)
 	if writeErr := g.Wait(); writeErr != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = writeErr
 	}
 	return r.diskFault(err)
 }
 
-func (r *receiver) readUnits(ctx context.Context, g *errgroup.Group, units *unitSet) error {
-	at, i := 0, -1
-	for k := range r.want.Entries {
-		e := &r.want.Entries[k]
-		if e.Kind != File {
-			continue
+// incoming is one round of units under way.
+type incoming struct {
+	r       *receiver
+	g       *errgroup.Group
+	units   *unitSet
+	signed  []signedUnit // those still to come
+	records *batchReader
+}
+
+func (in *incoming) read(ctx context.Context) (err error) {
+	in.r.eachFile(func(i int32, first int) {
+		if err == nil && in.units.any(first, first+in.r.file(i).units()) {
+			err = errors.Join(ctx.Err(), in.file(i, first))
 		}
-		i++
-		first := at
-		at += e.units()
-		if !units.any(first, at) {
-			continue
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if len(e.Chunks) > 0 {
-			if err := r.assemble(i, func(int) ([]byte, error) { return r.readUnit() }); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := r.small(g, i); err != nil {
-			return err
-		}
+	})
+	if err != nil {
+		return err
 	}
-	if _, err := r.in.expect(frameEnd); err != nil {
+	if err := in.records.end(); err != nil {
 		return lost(err)
 	}
 	return nil
 }
 
-func (r *receiver) readUnit() ([]byte, error) {
-	data, err := r.in.expect(frameUnit)
-	if err != nil {
-		return nil, lost(err)
+// file reads the units of one file. Those that were not asked for, or not all of them, are passed over.
+func (in *incoming) file(i int32, first int) error {
+	r, e := in.r, in.r.file(i)
+	at, end := first, first+e.units()
+	// next gives the file's next unit up to one, dropping those before it.
+	next := func(n int) (data []byte, patch bool, err error) {
+		for ; at <= first+n; at++ {
+			if in.units.has(at) {
+				if data, patch, err = in.unit(e, at-first); err != nil {
+					return nil, false, err
+				}
+			}
+		}
+		return data, patch, nil
 	}
-	return data, nil
+	complete := !r.items[i].made
+	r.needed(i, func(n int) { complete = complete && in.units.has(first+n) })
+	var err error
+	switch {
+	case !complete || !r.needsAny(i):
+	case len(e.Chunks) > 0:
+		err = r.assemble(i, next)
+	default:
+		err = in.small(i, first, next)
+	}
+	if err == nil && at < end {
+		_, _, err = next(end - 1 - first)
+	}
+	return err
 }
 
-// small reads a small file and has it written.
-func (r *receiver) small(g *errgroup.Group, i int) error {
-	e := r.items[i].entry
-	data, err := r.readUnit()
+// unit reads one record.
+func (in *incoming) unit(e *Entry, n int) ([]byte, bool, error) {
+	data, patch, err := in.records.record(e.unitSize(n), ChunkedFrom)
+	if err == nil && patch && len(e.Chunks) > 0 {
+		err = errors.New("patch of a chunk")
+	}
+	if err != nil {
+		return nil, false, lost(err)
+	}
+	return data, patch, nil
+}
+
+// small takes in a file of one unit and has it written.
+func (in *incoming) small(i int32, unit int, next func(int) ([]byte, bool, error)) error {
+	data, patch, err := next(0)
 	if err != nil {
 		return err
 	}
-	if int64(len(data)) != e.Size || sha256.Sum256(data) != e.Hash {
-		return r.retry(i, delta.ErrMismatch)
+	for len(in.signed) > 0 && in.signed[0].unit < unit {
+		in.signed = in.signed[1:]
 	}
+	if patch && (len(in.signed) == 0 || in.signed[0].unit != unit) {
+		return lost(errors.New("patch of what has no signature"))
+	}
+	r, e := in.r, in.r.file(i)
 	data = bytes.Clone(data)
-	g.Go(func() error {
-		return r.write(e, func(w io.Writer) error {
+	in.g.Go(func() error {
+		var err error
+		if patch {
+			data, err = r.patched(i, data)
+		}
+		if err != nil || int64(len(data)) != e.Size || sha256.Sum256(data) != e.Hash {
+			return r.retry(i, err)
+		}
+		return r.make(i, func(w io.Writer) error {
 			_, err := w.Write(data)
 			return err
 		})
@@ -270,43 +310,113 @@ func (r *receiver) small(g *errgroup.Group, i int) error {
 	return nil
 }
 
-// assemble makes a large file out of old chunks and of what data gives.
-func (r *receiver) assemble(i int, data func(n int) ([]byte, error)) error {
-	it := &r.items[i]
-	old := basis{r: r}
-	defer old.close()
-	var bad error
-	err := r.write(it.entry, func(w io.Writer) error {
-		bad = delta.Patch(w, it.entry.Chunks, it.ops, old.open, data)
-		return notMismatch(bad)
+// patched makes a file's content out of its old version and a patch.
+func (r *receiver) patched(i int32, patch []byte) ([]byte, error) {
+	old, err := r.oldVersion(&r.items[i])
+	if err != nil {
+		return nil, err
+	}
+	return delta.ApplyPatch(old, patch, int(r.file(i).Size))
+}
+
+// oldVersion reads the parent's version of a small file.
+func (r *receiver) oldVersion(it *item) ([]byte, error) {
+	b := r.bases[0]
+	f, err := r.o.FS.Open(join(b.dir, b.manifest.Entries[it.source].Path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, ChunkedFrom))
+}
+
+// assemble makes a large file out of old chunks and of what data gives. What is written is verified
+// beside the writing; nobody sees the file before all of it was.
+func (r *receiver) assemble(i int32, data func(n int) ([]byte, bool, error)) error {
+	a := assembly{r: r, chunks: r.file(i).Chunks, data: data}
+	a.checks.SetLimit(r.o.workers())
+	defer a.close()
+	err := r.make(i, func(w io.Writer) error {
+		for _, op := range r.ops[i] {
+			if err := a.run(w, op); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	_ = a.checks.Wait() // what they found is in bad
+	var bad error
+	if a.bad.Load() {
+		bad = delta.ErrMismatch
+	}
 	return r.settle(i, err, bad)
 }
 
-// basis opens files of the parent, the last one kept open.
-type basis struct {
+// assembly is one large file being made.
+type assembly struct {
 	r      *receiver
+	chunks []delta.Chunk
+	data   func(n int) ([]byte, bool, error)
+	at     int // chunk
 	source int
 	file   FileReader
+	checks errgroup.Group
+	bad    atomic.Bool // a chunk was not what its sum says: nothing more is written
 }
 
-func (b *basis) open(source int) (io.ReaderAt, error) {
-	if b.file != nil && b.source == source {
-		return b.file, nil
+// run writes one run of chunks.
+func (a *assembly) run(w io.Writer, op delta.Op) error {
+	off := op.Off
+	for end := a.at + op.Chunks; a.at < end; a.at++ {
+		c := &a.chunks[a.at]
+		var b []byte
+		var err error
+		if op.Copy {
+			b = a.old(op.Source, off, int(c.Len))
+		} else if b, _, err = a.data(a.at); err != nil {
+			return err
+		}
+		off += int64(c.Len)
+		if a.bad.Load() {
+			continue // the sender's units are read on, so that the next file finds its own
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		b = bytes.Clone(b)
+		a.checks.Go(func() error {
+			if len(b) != int(c.Len) || sha256.Sum256(b) != c.Sum {
+				a.bad.Store(true)
+			}
+			return nil
+		})
 	}
-	b.close()
-	f, err := b.r.o.FS.Open(join(b.r.parent.dir, b.r.parent.manifest.Entries[source].Path))
-	if err != nil {
-		return nil, errors.Join(delta.ErrMismatch, err)
-	}
-	b.file, b.source = f, source
-	return f, nil
+	return nil
 }
 
-func (b *basis) close() {
-	if b.file != nil {
-		_ = b.file.Close() // it was only read
-		b.file = nil
+// old reads a chunk of an old file; what cannot be read shows as a wrong chunk.
+func (a *assembly) old(source int, off int64, n int) []byte {
+	if a.file == nil || a.source != source {
+		a.close()
+		p := a.r.places[source]
+		f, err := a.r.o.FS.Open(a.r.source(&item{basis: p.basis, source: p.entry}))
+		if err != nil {
+			a.bad.Store(true)
+			return nil
+		}
+		a.file, a.source = f, source
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(io.NewSectionReader(a.file, off, int64(n)), b); err != nil {
+		a.bad.Store(true)
+	}
+	return b
+}
+
+func (a *assembly) close() {
+	if a.file != nil {
+		_ = a.file.Close() // it was only read
+		a.file = nil
 	}
 }
 

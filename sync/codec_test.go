@@ -136,10 +136,10 @@ func FuzzReceive(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	var tree, stream bytes.Buffer
+	var stream bytes.Buffer
 	w := newFrameWriter(&stream)
-	err = errors.Join(src.Manifest.encode(&tree), w.write(frameStart, []byte(streamMagic+"\x00\x00")), w.write(frameTree, tree.Bytes()),
-		w.write(frameTree, nil), w.write(frameUnit, []byte("x")), w.last(frameEnd, nil), src.Close())
+	err = errors.Join(w.write(frameStart, append([]byte(streamMagic), make([]byte, len(Hash{})+2)...)),
+		w.long(frameTree, src.Manifest.encode), w.write(frameBatch, []byte("\x00\x00\x00\x00\x02\x00x")), w.last(frameEnd, nil), src.Close())
 	if err != nil {
 		f.Fatal(err)
 	}

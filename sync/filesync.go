@@ -8,6 +8,8 @@
 //	filesync "godeploy/sync"
 package filesync
 
+import "time"
+
 // ChunkedFrom is the size in bytes from which a file is known and sent by chunks.
 const ChunkedFrom = 256 << 10
 
@@ -60,16 +62,35 @@ type SendOptions struct {
 	// Parent gives the manifest with this root if the caller still has it, else nil. With it only
 	// what differs is told. It must be safe for concurrent use.
 	Parent func(root Hash) *Manifest
+	// Expect is the root of the tree that the host will build on, as far as the caller knows. The
+	// tree is told at once then, and anew when it was wrong.
+	Expect Hash
+	// RoundTrip is the time that an answer takes. Where it is long, a small change is sent before it
+	// is asked for.
+	RoundTrip time.Duration
+	// Hosts is how many hosts get this Source. With more than one, what they ask for alike is read
+	// and compressed once.
+	Hosts int
+	// Spool is a folder for what is compressed and not sent yet; "" is the system's for such files.
+	Spool string
 }
 
 // ReceiveOptions say what Receive builds and from what.
 type ReceiveOptions struct {
-	FS            FS       // rooted at the app's path
-	ID            string   // becomes releases/ID, built in releases/.ID.partial
-	Parent        string   // id of the release whose unchanged files are used, or ""
-	Links         string   // how unchanged files enter: "auto" or "" links and copies where it must, "hard", "copy"
+	FS     FS     // rooted at the app's path
+	ID     string // becomes releases/ID, built in releases/.ID.partial
+	Parent string // id of the release whose unchanged files are used, or ""
+	// Links says how unchanged files enter: "auto" or "" links and copies where it must, "hard" links,
+	// "reflink" shares blocks and copies where it must, "copy" copies.
+	Links         string
 	Carry         []string // paths copied from the parent that the tree itself does not have
 	UID, GID      int      // owner and group of all that is made; -1 leaves them
 	SkipUnchanged bool     // make nothing when the tree equals the parent's
 	Workers       int      // files worked on at once; 0: 8
+	// Whole asks for changed files as a whole: where to read an old version costs more than to send
+	// the new one.
+	Whole bool
+	// VerifyAll reads every file of the parent: one whose content is not what is recorded is sent anew.
+	VerifyAll bool
+	still     bool // what stays where it is need not be made
 }

@@ -6,59 +6,264 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
+
+	"godeploy/internal/fault"
 )
+
+// releaseFolder is the layout of a release folder beside others.
+type releaseFolder struct {
+	o      *ReceiveOptions
+	staged bool     // the stage is there and is ours
+	noted  bool     // and so is its manifest
+	old    []string // names of stages that were not finished
+}
+
+func (l *releaseFolder) stage() string { return releasesDir + "/" + partialName(l.o.ID) }
+
+func (l *releaseFolder) path(e *Entry) string { return join(l.stage(), e.Path) }
+
+func (l *releaseFolder) check() error { return l.o.check() }
+
+// parent reads what is recorded of the release to build on. A manifest that is missing or damaged is
+// like none: all is sent then, which mends it.
+func (l *releaseFolder) parent(context.Context) (*basis, error) {
+	return l.basis(l.o.Parent, l.o.Parent), nil
+}
+
+func (l *releaseFolder) inspect(ctx context.Context, parent *basis) error {
+	return parent.inspect(ctx, l.o)
+}
+
+func (l *releaseFolder) basis(dir, manifest string) *basis {
+	b := &basis{dir: releasesDir + "/" + dir, manifest: &Manifest{}}
+	if manifest != "" {
+		if m, err := ReadManifest(l.o.FS, manifest); err == nil {
+			b.manifest = m
+		}
+	}
+	return b
+}
+
+// maxBases is how many trees are searched for what the parent lacks.
+const maxBases = 16
+
+// others gives what was not finished, then the other releases, the latest first.
+func (l *releaseFolder) others(context.Context, int64) []*basis {
+	infos, err := l.o.FS.ReadDir(manifestsDir)
+	if err != nil {
+		return nil
+	}
+	var more []*basis
+	slices.SortFunc(infos, func(a, b Info) int { return strings.Compare(b.Name, a.Name) })
+	slices.SortStableFunc(infos, func(a, b Info) int { return isPartial(b.Name) - isPartial(a.Name) })
+	for _, in := range infos {
+		if in.Name == l.o.Parent || len(more) == maxBases || in.Kind != File {
+			continue
+		}
+		if isPartial(in.Name) == 0 && checkRelease(in.Name) != nil {
+			continue
+		}
+		if b := l.basis(in.Name, in.Name); len(b.manifest.Entries) > 0 {
+			b.doubted = isPartial(in.Name) == 1
+			more = append(more, b)
+		}
+	}
+	return more
+}
+
+func isPartial(name string) int {
+	if strings.HasPrefix(name, ".") && strings.HasSuffix(name, partialMark) {
+		return 1
+	}
+	return 0
+}
+
+func (l *releaseFolder) done(parent *basis, want *Manifest) bool {
+	return l.o.SkipUnchanged && parent.intact && parent.root() == want.Root()
+}
+
+// prepare makes sure that there is room and that the release is not there yet, and makes its stage.
+func (l *releaseFolder) prepare(ctx context.Context, r *receiver) error {
+	fsys := l.o.FS
+	free, err := missing(fsys, releasesDir+"/"+l.o.ID)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return fault.New(fault.LayoutRefused, "release %s is there already", l.o.ID)
+	}
+	if err := l.clear(r); err != nil {
+		return err
+	}
+	if err := r.room(); err != nil {
+		return err
+	}
+	if _, err := MkdirAll(fsys, releasesDir, 0o755); err != nil {
+		return err
+	}
+	if err := fsys.Mkdir(l.stage(), 0o755); err != nil {
+		return err
+	}
+	l.staged = true
+	if _, lacking := r.units(); lacking > worthResuming {
+		l.noted = true
+		if err := notePartial(fsys, l.o.ID, r.want); err != nil {
+			return err
+		}
+	}
+	return l.makeFolders(ctx, r)
+}
+
+// worthResuming is from how many bytes on what has come is kept when the rest does not.
+const worthResuming = 4 << 20
+
+// clear makes way for the stage. One of the same ID that was not finished steps aside as long as its
+// files are of use.
+func (l *releaseFolder) clear(r *receiver) error {
+	for i, b := range r.bases {
+		if i == 0 || !b.doubted {
+			continue
+		}
+		name := b.dir[len(releasesDir)+1:]
+		if name == partialName(l.o.ID) {
+			aside := partialName(l.o.ID + ".old")
+			if err := l.o.FS.Rename(b.dir, releasesDir+"/"+aside); err != nil {
+				return err
+			}
+			b.dir = releasesDir + "/" + aside
+			name = aside
+		}
+		l.old = append(l.old, name)
+	}
+	return l.o.FS.RemoveAll(l.stage())
+}
+
+// makeFolders makes all folders, writable for us until they are filled, level by level.
+func (l *releaseFolder) makeFolders(ctx context.Context, r *receiver) error {
+	var levels [][]*Entry
+	for i := range r.want.Entries {
+		e := &r.want.Entries[i]
+		if e.Kind != Dir {
+			continue
+		}
+		depth := strings.Count(e.Path, "/")
+		for len(levels) <= depth {
+			levels = append(levels, nil)
+		}
+		levels[depth] = append(levels[depth], e)
+	}
+	for _, level := range levels {
+		err := parallel(ctx, l.o.workers(), len(level), func(i int) error {
+			return l.o.FS.Mkdir(l.path(level[i]), level[i].Mode|0o700)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon removes the stage, or leaves it with its manifest for a later transfer.
+func (l *releaseFolder) abandon(keep bool) error {
+	if !l.staged || keep && l.noted {
+		return nil
+	}
+	return errors.Join(l.o.FS.RemoveAll(l.stage()), l.o.FS.RemoveAll(manifestsDir+"/"+partialName(l.o.ID)))
+}
 
 // finish makes the rest, once all content is there: twins, links, what is carried over, then the
 // folders' own bits and times; then all of it becomes durable and takes its name.
-func (r *receiver) finish(ctx context.Context) error {
+func (l *releaseFolder) finish(ctx context.Context, r *receiver) error {
 	for _, step := range []func(context.Context) error{r.makeTwins, r.makeLinks, r.carryAll, r.closeFolders} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	fsys := r.o.FS
-	if err := r.own(r.stage); err != nil {
-		return r.diskFault(err)
+	fsys := l.o.FS
+	if err := r.own(l.stage()); err != nil {
+		return err
 	}
-	if err := writeManifest(fsys, r.o.ID, r.want); err != nil {
-		return r.diskFault(err)
+	if err := writeManifest(fsys, l.o.ID, r.want); err != nil {
+		return err
 	}
 	if err := fsys.Sync(); err != nil {
-		return r.diskFault(err)
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := fsys.Rename(r.stage, releasesDir+"/"+r.o.ID); err != nil {
-		return r.diskFault(err)
+	if err := fsys.Rename(l.stage(), releasesDir+"/"+l.o.ID); err != nil {
+		return err
 	}
-	r.staged = false
-	return r.diskFault(fsys.SyncDir(releasesDir))
+	l.staged = false
+	if err := fsys.SyncDir(releasesDir); err != nil {
+		return err
+	}
+	return l.tidy()
+}
+
+// tidy removes what was kept of transfers that were not finished: all of it is here now.
+func (l *releaseFolder) tidy() error {
+	var errs []error
+	for _, name := range append(l.old, partialName(l.o.ID)) {
+		if l.noted || len(l.old) > 0 {
+			errs = append(errs, l.o.FS.RemoveAll(releasesDir+"/"+name), l.o.FS.RemoveAll(manifestsDir+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// room refuses a tree that would fill the disk before anything of it is written.
+func (r *receiver) room() error {
+	space, err := r.o.FS.Free()
+	if err != nil {
+		return err
+	}
+	var bytes int64
+	nodes := int64(len(r.want.Entries))
+	for i := range r.items {
+		switch r.items[i].from {
+		case fromLink, fromPlace:
+			nodes--
+		default:
+			bytes += r.file(int32(i)).Size
+		}
+	}
+	if space.Bytes >= 0 && bytes > space.Bytes {
+		return fault.New(fault.DiskFull, "disk has room for %d bytes and the release needs %d", space.Bytes, bytes).
+			Hint("keep fewer releases, or make room")
+	}
+	if space.Nodes >= 0 && nodes > space.Nodes {
+		return fault.New(fault.InodeFull, "disk has room for %d files and the release needs %d", space.Nodes, nodes).
+			Hint("keep fewer releases, or make room")
+	}
+	return nil
 }
 
 // makeTwins copies files that another file of the tree equals.
 func (r *receiver) makeTwins(ctx context.Context) error {
-	err := r.parallel(ctx, len(r.items), func(i int) error {
+	err := parallel(ctx, r.o.workers(), len(r.items), func(i int) error {
 		it := &r.items[i]
 		if it.from != fromTwin {
 			return nil
 		}
-		return r.copyFrom(i, join(r.stage, r.items[it.source].entry.Path))
+		return r.copyFrom(int32(i), r.layout.path(r.file(it.source)))
 	})
 	if err == nil && len(r.failed) > 0 {
-		return lostTwin(r.items[r.failed[0]].entry.Path)
+		return lostTwin(r.file(r.failed[0]).Path)
 	}
 	return err
 }
 
 // makeLinks makes the tree's links, after everything that is written by path.
 func (r *receiver) makeLinks(ctx context.Context) error {
-	return r.parallel(ctx, len(r.want.Entries), func(i int) error {
+	return parallel(ctx, r.o.workers(), len(r.want.Entries), func(i int) error {
 		e := &r.want.Entries[i]
 		if e.Kind != Link {
 			return nil
 		}
-		path := join(r.stage, e.Path)
+		path := r.layout.path(e)
 		if err := r.o.FS.Symlink(e.Link, path); err != nil {
 			return err
 		}
@@ -77,7 +282,7 @@ func (r *receiver) closeFolders(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		path := join(r.stage, e.Path)
+		path := r.layout.path(e)
 		err := r.own(path)
 		if err == nil && e.Mode&0o700 != 0o700 {
 			err = r.o.FS.Chmod(path, e.Mode)
@@ -86,7 +291,7 @@ func (r *receiver) closeFolders(ctx context.Context) error {
 			err = r.o.FS.Chtimes(path, e.MTime)
 		}
 		if err != nil {
-			return r.diskFault(err)
+			return err
 		}
 	}
 	return nil
@@ -100,7 +305,7 @@ func (r *receiver) carryAll(ctx context.Context) error {
 			continue
 		}
 		if err := r.carry(ctx, path); err != nil {
-			return r.diskFault(err)
+			return err
 		}
 	}
 	return nil
@@ -116,7 +321,7 @@ func (r *receiver) carry(ctx context.Context, path string) error {
 		return err
 	}
 	dir, _ := split(path)
-	made, err := MkdirAll(r.o.FS, join(r.stage, dir), 0o755)
+	made, err := MkdirAll(r.o.FS, r.layout.path(&Entry{Path: dir}), 0o755)
 	for _, p := range made {
 		err = errors.Join(err, r.own(p))
 	}
@@ -154,7 +359,7 @@ func (r *receiver) carry(ctx context.Context, path string) error {
 }
 
 func (r *receiver) closeCarried(info *Info) error {
-	path := join(r.stage, info.Name)
+	path := r.layout.path(&Entry{Path: info.Name})
 	if err := r.o.FS.Chmod(path, info.Mode); err != nil {
 		return err
 	}
@@ -163,7 +368,7 @@ func (r *receiver) closeCarried(info *Info) error {
 
 // carryOne copies one file, link or empty folder; a socket or the like stays behind.
 func (r *receiver) carryOne(from string, info *Info) error {
-	fsys, path := r.o.FS, join(r.stage, info.Name)
+	fsys, path := r.o.FS, r.layout.path(&Entry{Path: info.Name})
 	switch info.Kind {
 	case Dir:
 		if err := fsys.Mkdir(path, 0o700); err != nil {
@@ -184,7 +389,7 @@ func (r *receiver) carryOne(from string, info *Info) error {
 			return err
 		}
 		defer f.Close()
-		return r.write(&e, func(w io.Writer) error {
+		return r.write(path, &e, func(w io.Writer) error {
 			_, err := io.Copy(w, f)
 			return err
 		})

@@ -9,151 +9,281 @@ type origin uint8
 
 const (
 	fromWire   origin = iota // all of it from the sender
-	fromLink                 // another name of a file of the parent
-	fromCopy                 // copied from a file of the parent
-	fromChunks               // put together from chunks of the parent's files and from the sender
+	fromLink                 // another name of a file of a basis
+	fromCopy                 // copied from a file of a basis
+	fromChunks               // put together from chunks of old files and from the sender
 	fromTwin                 // copied from another file of the same tree
 	fromNone                 // empty
+	fromPlace                // it is where it should be, and nothing is to be done
 )
 
 // item is one file to be made.
 type item struct {
-	entry  *Entry
+	entry  int32 // place in the manifest
+	source int32 // place of the basis's entry, of the twin among the items; of fromWire an old version, or -1
 	from   origin
-	source int        // place of the parent's entry, or of the twin among the items
-	ops    []delta.Op // of a large file that does not come by link, copy or twin
+	basis  uint8 // which one
+	made   bool
+	tries  uint8 // times its content came and was not what it should be
 }
 
-// state is what a file of the parent is good for.
-type state uint8
+// place is one file of one basis.
+type place struct {
+	basis uint8
+	entry int32
+}
 
-const (
-	sameContent state = 1 << iota // size and time are as recorded
-	sameMeta                      // and so are permission bits and owner: it can be linked
-)
+// blueprint says how each file of a tree is made.
+type blueprint struct {
+	want  *Manifest
+	bases []*basis
+	items []item
+	// ops are those of large files that do not come by link, copy or twin, by item; a Source in
+	// them counts places.
+	ops    map[int32][]delta.Op
+	places []place
+}
 
-// plan says how each file of want is made and which units that takes. It does no input or output;
-// states tell for each of the parent's entries what became of it on disk.
-func plan(parent *Manifest, states []state, want *Manifest, links bool) ([]item, *unitSet) {
-	p := planner{parent: parent, want: want, states: states, links: links, twins: map[Hash]int{}, moved: map[int]bool{}}
-	p.learn()
-	units := newUnitSet(want.units())
-	unit := 0
-	var items []item
-	for i := range want.Entries {
-		e := &want.Entries[i]
+// drafter decides on a blueprint. It reads nothing but the states of bases.
+type drafter struct {
+	blueprint
+	state  func(b *basis, i int) state
+	links  bool
+	still  bool           // files that stay need not be made
+	byHash map[Hash]place // wanted contents that can be had
+	twins  map[Hash]int32 // contents that are sent, by the item they are sent for
+	moved  map[place]bool // files of bases that are linked under another path
+	chunks delta.Index
+}
+
+// draft says how each file of want is made from what the bases have; the first is the parent.
+func draft(bases []*basis, want *Manifest, o draftOptions) *blueprint {
+	d := drafter{
+		blueprint: blueprint{want: want, bases: bases, ops: map[int32][]delta.Op{}},
+		state:     o.state, links: o.links, still: o.still,
+		byHash: map[Hash]place{}, twins: map[Hash]int32{}, moved: map[place]bool{},
+	}
+	open := d.stays()
+	if len(open) == 0 {
+		return &d.blueprint
+	}
+	d.learn(open)
+	for _, i := range open {
+		d.resolve(i)
+	}
+	return &d.blueprint
+}
+
+// draftOptions say what a draft may use.
+type draftOptions struct {
+	state func(b *basis, i int) state
+	links bool // files may be other names of old ones
+	still bool // files that stay are where they should be already
+}
+
+// stays makes an item of every file, settles those that the parent has at the same path, and names
+// the others.
+func (d *drafter) stays() (open []int32) {
+	parent, at := d.bases[0].manifest.Entries, 0
+	for i := range d.want.Entries {
+		e := &d.want.Entries[i]
 		if e.Kind != File {
 			continue
 		}
-		it := p.item(e)
-		// A file that its owner may not read is no good to copy from.
-		sent := it.from == fromWire || it.from == fromChunks
-		if _, known := p.twins[e.Hash]; !known && sent && e.Mode&0o400 != 0 {
-			p.twins[e.Hash] = len(items)
+		for at < len(parent) && parent[at].Path < e.Path {
+			at++
 		}
-		items = append(items, it)
-		it.lacking(unit, units)
-		unit += e.units()
+		n := int32(len(d.items))
+		it := item{entry: int32(i), source: -1}
+		switch old := at < len(parent) && parent[at].Path == e.Path && parent[at].Kind == File; {
+		case old && parent[at].Hash == e.Hash && d.state(d.bases[0], at)&sameContent != 0:
+			d.take(&it, place{0, int32(at)})
+		case e.Size == 0:
+			it.from = fromNone
+		case old && d.state(d.bases[0], at)&sameContent != 0:
+			it.source = int32(at)
+			fallthrough
+		default:
+			open = append(open, n)
+		}
+		d.items = append(d.items, it)
 	}
-	return items, units
+	return open
 }
 
-type planner struct {
-	parent *Manifest
-	want   *Manifest
-	states []state
-	links  bool
-	moved  map[int]bool // the parent's entries that are linked under another path
-	byHash map[Hash]int // contents of the parent that can be had
-	chunks delta.Index
-	twins  map[Hash]int // contents that are sent, by the item they are sent for
-}
-
-// learn takes in what the parent offers.
-func (p *planner) learn() {
-	p.byHash = make(map[Hash]int)
-	for i := range p.parent.Entries {
-		e := &p.parent.Entries[i]
-		if e.Kind != File || e.Size == 0 || p.states[i]&sameContent == 0 {
-			continue
-		}
-		if old, known := p.byHash[e.Hash]; !known || p.states[old]&sameMeta == 0 {
-			p.byHash[e.Hash] = i
-		}
-		p.chunks.Add(i, e.Chunks)
+// take uses a file of a basis whole: linked where that changes nothing about it, else copied.
+func (d *drafter) take(it *item, p place) {
+	e, b := &d.want.Entries[it.entry], d.bases[p.basis]
+	old := &b.manifest.Entries[p.entry]
+	it.source, it.basis = p.entry, p.basis
+	switch {
+	case d.still && p.basis == 0 && old.Path == e.Path:
+		it.from = fromPlace
+	case d.links && d.state(b, int(p.entry))&sameMeta != 0 && old.Mode == e.Mode:
+		it.from = fromLink
+	case e.Size == 0:
+		it.from = fromNone
+	default:
+		it.from = fromCopy
 	}
 }
 
-// item decides about one file: the same path first, then the same content anywhere.
-func (p *planner) item(e *Entry) item {
-	if i := p.parent.index(e.Path); i >= 0 {
-		old := &p.parent.Entries[i]
-		if old.Kind == File && old.Hash == e.Hash && p.states[i]&sameContent != 0 {
-			return p.take(e, i)
+// learn looks for the contents of open items in all bases.
+func (d *drafter) learn(open []int32) {
+	wanted := make(map[Hash]bool, len(open))
+	chunked := false
+	for _, i := range open {
+		e := d.file(i)
+		wanted[e.Hash] = true
+		chunked = chunked || len(e.Chunks) > 0
+	}
+	for k, b := range d.bases {
+		for i := range b.manifest.Entries {
+			e := &b.manifest.Entries[i]
+			if e.Kind != File || e.Size == 0 {
+				continue
+			}
+			if wanted[e.Hash] {
+				d.offer(place{uint8(k), int32(i)}, e)
+			}
+			if chunked && len(e.Chunks) > 0 {
+				d.cutUp(place{uint8(k), int32(i)}, e)
+			}
 		}
 	}
-	if e.Size == 0 {
-		return item{entry: e, from: fromNone}
+}
+
+// offer notes where a content can be had; one that can be linked is better than one that cannot.
+func (d *drafter) offer(p place, e *Entry) {
+	s := d.state(d.bases[p.basis], int(p.entry))
+	if s&sameContent == 0 {
+		return
 	}
-	if i, ok := p.byHash[e.Hash]; ok {
-		return p.move(e, i)
+	old, known := d.byHash[e.Hash]
+	if !known || old.basis == p.basis && s&sameMeta != 0 && d.state(d.bases[old.basis], int(old.entry))&sameMeta == 0 {
+		d.byHash[e.Hash] = p
 	}
-	if i, ok := p.twins[e.Hash]; ok {
-		return item{entry: e, from: fromTwin, source: i}
+}
+
+// cutUp notes where the chunks of a large file can be had.
+func (d *drafter) cutUp(p place, e *Entry) {
+	s := d.state(d.bases[p.basis], int(p.entry))
+	if s&(sameContent|someContent) != 0 {
+		d.chunks.Add(len(d.places), e.Chunks)
+		d.places = append(d.places, p)
+	}
+}
+
+func (b *blueprint) file(i int32) *Entry { return &b.want.Entries[b.items[i].entry] }
+
+// resolve decides about a file that does not stay: the same content anywhere, else parts of it.
+func (d *drafter) resolve(i int32) {
+	it, e := &d.items[i], d.file(i)
+	if p, ok := d.byHash[e.Hash]; ok {
+		d.move(it, e, p)
+		return
+	}
+	if twin, ok := d.twins[e.Hash]; ok {
+		it.from, it.source = fromTwin, twin
+		return
+	}
+	// A file that its owner may not read is no good to copy from.
+	if e.Mode&0o400 != 0 {
+		d.twins[e.Hash] = i
 	}
 	if len(e.Chunks) == 0 {
-		return item{entry: e, from: fromWire}
-	}
-	ops := delta.Diff(&p.chunks, e.Chunks)
-	if len(ops) == 1 && !ops[0].Copy {
-		return item{entry: e, from: fromWire, ops: ops}
-	}
-	return item{entry: e, from: fromChunks, ops: ops}
-}
-
-// take uses a file of the parent whole: linked where that changes nothing about it, else copied.
-func (p *planner) take(e *Entry, i int) item {
-	if p.links && p.states[i]&sameMeta != 0 && p.parent.Entries[i].Mode == e.Mode {
-		return item{entry: e, from: fromLink, source: i}
-	}
-	if e.Size == 0 {
-		return item{entry: e, from: fromNone}
-	}
-	return item{entry: e, from: fromCopy, source: i}
-}
-
-// move is take for a file that the parent has under another path. One file of the parent becomes one
-// file of the tree: two names of one inode would make a change of the one a change of the other.
-func (p *planner) move(e *Entry, i int) item {
-	stays := p.want.Find(p.parent.Entries[i].Path)
-	if p.moved[i] || stays != nil && stays.Kind == File && stays.Hash == e.Hash {
-		return item{entry: e, from: fromCopy, source: i}
-	}
-	p.moved[i] = true
-	return p.take(e, i)
-}
-
-// lacking adds the units the item needs from the sender; its first unit has the number first.
-func (it *item) lacking(first int, units *unitSet) {
-	if it.from != fromWire && it.from != fromChunks {
 		return
 	}
-	if len(it.ops) == 0 {
-		units.add(first)
+	it.source = -1
+	ops := delta.Diff(&d.chunks, e.Chunks)
+	if len(ops) > 1 || ops[0].Copy {
+		it.from = fromChunks
+	}
+	d.ops[i] = ops
+}
+
+// move is take for a file that a basis has under another path. One old file becomes one file of the
+// tree: two names of one inode would make a change of the one a change of the other.
+func (d *drafter) move(it *item, e *Entry, p place) {
+	if d.moved[p] || p.basis == 0 && d.keeps(p) {
+		it.from, it.source, it.basis = fromCopy, p.entry, p.basis
 		return
 	}
-	for _, op := range it.ops {
-		for n := first; !op.Copy && n < first+op.Chunks; n++ {
-			units.add(n)
+	d.moved[p] = true
+	d.take(it, p)
+}
+
+// keeps reports whether a file of the parent is in the tree under its own path too.
+func (d *drafter) keeps(p place) bool {
+	old := &d.bases[0].manifest.Entries[p.entry]
+	e := d.want.Find(old.Path)
+	return e != nil && e.Kind == File && e.Hash == old.Hash
+}
+
+// needed calls f for each unit of an item that comes from the sender.
+func (b *blueprint) needed(i int32, f func(n int)) {
+	if b.items[i].from != fromWire && b.items[i].from != fromChunks {
+		return
+	}
+	ops, n := b.ops[i], 0
+	if len(ops) == 0 {
+		f(0)
+	}
+	for _, op := range ops {
+		for end := n + op.Chunks; n < end; n++ {
+			if !op.Copy {
+				f(n)
+			}
 		}
-		first += op.Chunks
+	}
+}
+
+// needsAny reports whether any unit of an item comes from the sender.
+func (b *blueprint) needsAny(i int32) bool {
+	switch b.items[i].from {
+	case fromWire:
+		return true
+	case fromChunks:
+		for _, op := range b.ops[i] {
+			if !op.Copy {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// units gives what is still to come from the sender, and how many bytes that is.
+func (b *blueprint) units() (set *unitSet, size int64) {
+	set = newUnitSet(b.want.units())
+	b.eachFile(func(i int32, first int) {
+		e := b.file(i)
+		if b.items[i].made || !b.needsAny(i) {
+			return
+		}
+		b.needed(i, func(n int) {
+			set.add(first + n)
+			size += int64(e.unitSize(n))
+		})
+	})
+	return set, size
+}
+
+// eachFile calls f for every file with the number of its first unit.
+func (b *blueprint) eachFile(f func(i int32, first int)) {
+	first := 0
+	for i := range b.items {
+		f(int32(i), first)
+		first += b.file(int32(i)).units()
 	}
 }
 
 // again makes the item one that takes all its content from the sender.
-func (it *item) again() {
-	it.from, it.ops = fromWire, nil
-	if n := len(it.entry.Chunks); n > 0 {
-		it.ops = []delta.Op{{Chunks: n}}
+func (b *blueprint) again(i int32) {
+	it := &b.items[i]
+	it.from, it.source = fromWire, -1
+	delete(b.ops, i)
+	if n := len(b.file(i).Chunks); n > 0 {
+		b.ops[i] = []delta.Op{{Chunks: n}}
 	}
 }

@@ -5,17 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"godeploy/internal/fault"
 )
 
 // Receive is the host's end of a transfer: it builds the tree that Send tells of in
-// releases/.ID.partial, out of the parent's unchanged files and of what is sent, verifies every
-// content, stores the manifest as .godeploy/manifests/ID, makes all of it durable and renames it to
-// releases/ID. Before that rename nothing is at releases/ID; a failure leaves releases/.ID.partial
-// at most, which the next Receive of the same ID removes first.
+// releases/.ID.partial, out of what releases on this host have and of what is sent, verifies every
+// content that comes, stores the manifest as .godeploy/manifests/ID, makes all of it durable and
+// renames it to releases/ID. Before that rename nothing is at releases/ID.
+//
+// When the stream breaks or ctx ends, releases/.ID.partial may stay with a manifest beside the
+// others: what it holds is used, once verified, by the next Receive of any ID, which removes it. After
+// any other failure nothing stays.
 //
 // Permission bits are exactly the source's, whatever the umask; times are the source's, but for
 // linked files, which keep theirs. Release folders themselves are made 0755.
@@ -23,21 +29,44 @@ import (
 // For ctx, rw and what holds after an error see Send. Errors of the sender come back as the faults
 // they were.
 func Receive(ctx context.Context, o ReceiveOptions, rw io.ReadWriter) (Stats, error) {
+	return receive(ctx, &o, &releaseFolder{o: &o}, rw)
+}
+
+// layout says where what is received comes to lie.
+type layout interface {
+	// check refuses options that lead nowhere.
+	check() error
+	// parent gives the tree to build on, not inspected yet; its manifest may be empty.
+	parent(ctx context.Context) (*basis, error)
+	// inspect fills in the parent's states.
+	inspect(ctx context.Context, parent *basis) error
+	// others gives more trees that may have what the parent lacks, which is so many bytes.
+	others(ctx context.Context, lacking int64) []*basis
+	// done reports whether the tree needs nothing made at all.
+	done(parent *basis, want *Manifest) bool
+	// prepare makes the stage for what the blueprint says.
+	prepare(ctx context.Context, r *receiver) error
+	// path is where a file is made.
+	path(e *Entry) string
+	// finish makes the rest and puts all of it in place.
+	finish(ctx context.Context, r *receiver) error
+	// abandon cleans up after a failure; keep says that what has come may be of use.
+	abandon(keep bool) error
+}
+
+func receive(ctx context.Context, o *ReceiveOptions, l layout, rw io.ReadWriter) (Stats, error) {
 	stop := closeAfter(ctx, rw)
 	defer stop()
 	c := &counted{r: rw, w: rw}
-	r := &receiver{o: o, in: &frameReader{r: c}, out: newFrameWriter(c), stage: releasesDir + "/." + o.ID + ".partial"}
-	defer r.in.close()
+	r := &receiver{o: o, layout: l, in: &frameReader{r: c}, out: newFrameWriter(c)}
 	err := r.run(ctx)
 	r.stats.Sent, r.stats.Received = c.wrote, c.read
 	if err == nil {
 		return r.stats, nil
 	}
+	err = errors.Join(err, l.abandon(r.in.bad || ctx.Err() != nil))
 	if ctx.Err() != nil {
 		return r.stats, ctx.Err()
-	}
-	if r.staged && !r.in.bad {
-		err = errors.Join(err, o.FS.RemoveAll(r.stage))
 	}
 	r.fail(err)
 	return r.stats, err
@@ -50,218 +79,250 @@ func (o *ReceiveOptions) workers() int {
 	return 8
 }
 
-// check refuses options that lead to no release.
-func (o *ReceiveOptions) check() error {
-	for _, id := range []string{o.ID, o.Parent} {
-		if id == "" && o.ID != "" {
-			continue
-		}
-		if checkName(id) != nil || strings.HasPrefix(id, ".") || len(id) > 200 {
-			return fault.New(fault.LayoutRefused, "release id %q is no name of a folder", id)
-		}
-	}
-	for _, path := range o.Carry {
-		if path == "." || checkPath(path) != nil {
-			return fault.New(fault.LayoutRefused, "path to carry %q is not a clean relative one", path)
-		}
-	}
-	switch o.Links {
-	case "", "auto", "hard", "copy":
-		return nil
-	}
-	return fault.New(fault.ConfigValue, "links %q is unknown", o.Links).Hint("auto, hard or copy")
-}
-
-// receiver is one Receive under way.
+// receiver is one transfer under way, seen from the host.
 type receiver struct {
-	o      ReceiveOptions
+	o      *ReceiveOptions
+	layout layout
 	in     *frameReader
 	out    *frameWriter
-	stage  string
-	staged bool // the stage is there and is ours
-	parent *parentTree
-	want   *Manifest
-	items  []item
-	stats  Stats
+	parent *basis
+	ahead  bool // the sender sends content before it is asked
+	*blueprint
+	stats Stats
 
 	mu     sync.Mutex
-	failed []int // items whose content was not what it should be
+	failed []int32 // items whose content was not what it should be
 }
 
 func (r *receiver) run(ctx context.Context) error {
-	if err := r.o.check(); err != nil {
+	if err := r.layout.check(); err != nil {
 		return err
 	}
-	r.parent = openParent(r.o.FS, r.o.Parent)
+	var err error
+	if r.parent, err = r.layout.parent(ctx); err != nil {
+		return err
+	}
 	root := r.parent.root()
 	if err := r.out.last(frameHello, append([]byte(streamMagic), root[:]...)); err != nil {
 		return lost(err)
 	}
-	if err := r.readTree(); err != nil {
-		return err
+	// The parent is looked at while the sender still speaks.
+	g, inspecting := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.layout.inspect(inspecting, r.parent) })
+	want, err := r.readTree(root)
+	if inspectErr := g.Wait(); err == nil {
+		err = inspectErr
 	}
-	if err := r.parent.inspect(ctx, &r.o); err != nil {
-		return err
-	}
-	r.stats.Files, r.stats.Bytes = r.want.Files(), r.want.Bytes()
-	r.stats.Unchanged = root == r.want.Root()
-	if r.o.SkipUnchanged && r.stats.Unchanged && r.parent.intact {
-		return r.done()
-	}
-	if err := r.build(ctx); err != nil {
-		return err
-	}
-	return r.done()
-}
-
-// readTree reads Start and what the tree is.
-func (r *receiver) readTree() error {
-	start, err := r.in.expect(frameStart)
 	if err != nil {
-		return lost(err)
+		return err
 	}
-	n := len(streamMagic)
-	if len(start) != n+2 || string(start[:n]) != streamMagic || start[n] > encodingZstd || start[n+1] > formChanges {
-		return lost(errors.New("sender speaks another version"))
-	}
-	encoding, form := start[n], start[n+1]
-	if encoding == encodingZstd {
-		if err := r.in.decompress(); err != nil {
-			return lost(err)
+	r.stats.Files, r.stats.Bytes = want.Files(), want.Bytes()
+	r.stats.Unchanged = root == want.Root()
+	if !r.layout.done(r.parent, want) {
+		if err := r.build(ctx, want); err != nil {
+			return err
 		}
 	}
-	tree := &longReader{f: r.in, t: frameTree}
-	if form == formChanges {
-		r.want, err = decodeChanges(tree, r.parent.manifest)
-	} else {
-		r.want, err = decodeManifest(tree)
-	}
-	if err != nil {
-		return lost(err)
-	}
-	return nil
-}
-
-func (r *receiver) done() error {
 	if err := r.out.last(frameDone, encodeStats(r.stats)); err != nil {
 		return lost(err)
 	}
 	return nil
 }
 
-// build makes the release.
-func (r *receiver) build(ctx context.Context) error {
-	var units *unitSet
-	r.items, units = plan(r.parent.manifest, r.parent.states, r.want, r.o.Links != "copy")
-	if err := r.prepare(); err != nil {
+// startHead is the length of Start's payload.
+const startHead = len(streamMagic) + len(Hash{}) + 2
+
+// readTree reads Start and what the tree is. A sender that took the parent for another one begins
+// anew once it has read Hello; what it said before is passed over.
+func (r *receiver) readTree(root Hash) (*Manifest, error) {
+	for again := false; ; again = true {
+		start, err := r.in.expect(frameStart)
+		if err != nil {
+			return nil, lost(err)
+		}
+		n := len(streamMagic)
+		if len(start) != startHead || string(start[:n]) != streamMagic || start[startHead-1] > 1 {
+			return nil, lost(errors.New("sender speaks another version"))
+		}
+		on, how := Hash(start[n:]), form(start[startHead-2])
+		r.ahead = start[startHead-1] == 1
+		if on == root || how == formWhole {
+			m, err := r.tree(how)
+			if err != nil {
+				return nil, lost(err)
+			}
+			return m, nil
+		}
+		if again {
+			return nil, lost(errors.New("sender builds on another tree"))
+		}
+		if err := r.skipTree(how); err != nil {
+			return nil, lost(err)
+		}
+	}
+}
+
+// tree reads the tree in the form that Start told.
+func (r *receiver) tree(how form) (m *Manifest, err error) {
+	switch how {
+	case formSame:
+		if m = r.parent.manifest; len(m.Entries) == 0 {
+			err = errors.New("the same as nothing")
+		}
+	case formWhole:
+		err = r.in.long(frameTree, nil, func(in io.Reader) error {
+			m, err = decodeManifest(in)
+			return err
+		})
+	case formChanges:
+		err = r.in.long(frameTree, nil, func(in io.Reader) error {
+			m, err = decodeChanges(in, r.parent.manifest)
+			return err
+		})
+	case formSegments:
+		return r.segments()
+	default:
+		err = fmt.Errorf("tree of form %d", how)
+	}
+	return m, err
+}
+
+// segments reads the sums of the tree's segments and asks for those that the parent lacks.
+func (r *receiver) segments() (m *Manifest, err error) {
+	var told segmentSums
+	err = r.in.long(frameTree, nil, func(in io.Reader) error {
+		told, err = decodeSegments(in)
 		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := r.out.long(frameWant, units.encode); err != nil {
-		return lost(err)
+	need := missingSegments(r.parent.manifest, told)
+	if err := r.out.long(frameNeed, need.encode); err != nil {
+		return nil, err
 	}
-	if err := r.makeFolders(ctx); err != nil {
+	err = r.in.long(frameTree, nil, func(in io.Reader) error {
+		m, err = joinSegments(in, told, need)
 		return err
+	})
+	return m, err
+}
+
+// skipTree reads over what a sender said that had not heard Hello.
+func (r *receiver) skipTree(how form) error {
+	ends := 0 // of messages and rounds
+	switch {
+	case how == formSame:
+	case how != formChanges:
+		return fmt.Errorf("tree of form %d for another parent", how)
+	default:
+		ends++
 	}
-	if err := r.round(ctx, units, true); err != nil {
-		return err
+	if r.ahead {
+		ends += 2
 	}
-	if err := r.secondRound(ctx); err != nil {
+	for ends > 0 {
+		t, payload, err := r.in.read()
+		switch {
+		case err != nil:
+			return err
+		case t == frameError:
+			return decodeFault(payload)
+		case t == frameEnd, len(payload) == 0 && (t == frameTree || t == frameAhead):
+			ends--
+		case t != frameTree && t != frameAhead && t != frameBatch:
+			return fmt.Errorf("frame of type %d", t)
+		}
+	}
+	return nil
+}
+
+// enough is how many bytes may be lacking before other trees than the parent are searched for them:
+// below it, to have them sent is as quick.
+const enough = 256 << 10
+
+// build makes the tree.
+func (r *receiver) build(ctx context.Context, want *Manifest) error {
+	bases := []*basis{r.parent}
+	r.blueprint = r.draft(bases, want)
+	if _, lacking := r.units(); lacking > enough {
+		if more := r.layout.others(ctx, lacking); len(more) > 0 {
+			r.blueprint = r.draft(append(bases, more...), want)
+		}
+	}
+	if err := r.layout.prepare(ctx, r); err != nil {
+		return r.diskFault(err)
+	}
+	if err := r.contents(ctx); err != nil {
 		return err
 	}
 	for i := range r.items {
-		if r.items[i].from == fromLink {
+		switch r.items[i].from {
+		case fromLink, fromPlace:
 			r.stats.Linked++
-		} else {
+		default:
 			r.stats.Written++
 		}
 	}
-	return r.finish(ctx)
+	return r.diskFault(r.layout.finish(ctx, r))
 }
 
-// secondRound asks once more for what was not what it should be.
-func (r *receiver) secondRound(ctx context.Context) error {
-	if len(r.failed) == 0 {
+func (r *receiver) draft(bases []*basis, want *Manifest) *blueprint {
+	return draft(bases, want, draftOptions{
+		state: func(b *basis, i int) state { return b.state(r.o, i) },
+		links: r.o.Links != "copy" && r.o.Links != "reflink", still: r.o.still,
+	})
+}
+
+// contents makes all files, round by round, until nothing is lacking.
+func (r *receiver) contents(ctx context.Context) error {
+	first := true
+	if r.ahead {
+		set := new(unitSet)
+		err := r.in.long(frameAhead, nil, func(in io.Reader) (err error) {
+			set, err = decodeUnits(in, r.want.units())
+			return err
+		})
+		if err != nil {
+			return lost(err)
+		}
+		if err := r.round(ctx, set, nil, first); err != nil {
+			return err
+		}
+		first = false
+	}
+	for n := 0; ; n++ {
+		lacking, bytes := r.units()
+		if bytes == 0 {
+			break
+		}
+		if n == maxRounds {
+			return r.twice()
+		}
+		signed := r.sign(lacking)
+		err := r.out.long(frameWant, func(w io.Writer) error { return encodeWant(w, lacking, signed) })
+		if err != nil {
+			return lost(err)
+		}
+		if err := r.round(ctx, lacking, signed, first); err != nil {
+			return err
+		}
+		first = false
+	}
+	if !first {
 		return nil
 	}
-	again := make(map[*Entry]bool, len(r.failed))
-	for _, i := range r.failed {
-		r.items[i].again()
-		again[r.items[i].entry] = true
-	}
-	r.failed = nil
-	units, at := newUnitSet(r.want.units()), 0
-	for i := range r.want.Entries {
-		e := &r.want.Entries[i]
-		for n := range e.units() {
-			if again[e] {
-				units.add(at + n)
-			}
-		}
-		at += e.units()
-	}
-	if err := r.out.long(frameWant, units.encode); err != nil {
-		return lost(err)
-	}
-	if err := r.round(ctx, units, false); err != nil {
-		return err
-	}
-	if len(r.failed) > 0 {
-		return fault.New(fault.SyncVerify, "%s is not what was sent, twice", showPath(r.items[r.failed[0]].entry.Path)).
-			Hint("the disk or the connection changes what goes through it")
-	}
-	return nil
+	return r.round(ctx, nil, nil, first)
 }
 
-// prepare makes sure that there is room and that the release is not there yet, and makes its stage.
-func (r *receiver) prepare() error {
-	fsys := r.o.FS
-	free, err := missing(fsys, releasesDir+"/"+r.o.ID)
-	if err != nil {
-		return r.diskFault(err)
+// twice is the error for content that was wrong as often as it was asked for.
+func (r *receiver) twice() error {
+	i := slices.IndexFunc(r.items, func(it item) bool { return it.tries >= maxRounds })
+	if i < 0 {
+		return lost(errors.New("sender left out what was asked for"))
 	}
-	if !free {
-		return fault.New(fault.LayoutRefused, "release %s is there already", r.o.ID)
-	}
-	if err := fsys.RemoveAll(r.stage); err != nil {
-		return r.diskFault(err)
-	}
-	if err := r.room(); err != nil {
-		return err
-	}
-	if _, err := MkdirAll(fsys, releasesDir, 0o755); err != nil {
-		return r.diskFault(err)
-	}
-	if err := fsys.Mkdir(r.stage, 0o755); err != nil {
-		return r.diskFault(err)
-	}
-	r.staged = true
-	return nil
-}
-
-// room refuses a tree that would fill the disk before anything of it is written.
-func (r *receiver) room() error {
-	space, err := r.o.FS.Free()
-	if err != nil {
-		return r.diskFault(err)
-	}
-	var bytes int64
-	nodes := int64(len(r.want.Entries))
-	for i := range r.items {
-		if r.items[i].from == fromLink {
-			nodes--
-			continue
-		}
-		bytes += r.items[i].entry.Size
-	}
-	if space.Bytes >= 0 && bytes > space.Bytes {
-		return fault.New(fault.DiskFull, "disk has room for %d bytes and the release needs %d", space.Bytes, bytes).
-			Hint("keep fewer releases, or make room")
-	}
-	if space.Nodes >= 0 && nodes > space.Nodes {
-		return fault.New(fault.InodeFull, "disk has room for %d files and the release needs %d", space.Nodes, nodes).
-			Hint("keep fewer releases, or make room")
-	}
-	return nil
+	return fault.New(fault.SyncVerify, "%s is not what was sent, twice", showPath(r.file(int32(i)).Path)).
+		Hint("the disk or the connection changes what goes through it")
 }
 
 // fail tells the sender and reads on until it has heard.
@@ -289,4 +350,30 @@ func (r *receiver) diskFault(err error) error {
 		return fault.New(fault.DiskFull, "disk is full").Hint("keep fewer releases, or make room").Wrap(err)
 	}
 	return fmt.Errorf("release %s: %w", r.o.ID, err)
+}
+
+// parallel runs f for 0 to n-1, so many at once, until one fails.
+func parallel(ctx context.Context, workers, n int, f func(i int) error) error {
+	const block = 16
+	var next atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(workers, (n+block-1)/block) {
+		g.Go(func() error {
+			for {
+				first := int(next.Add(block)) - block
+				for i := first; i < min(first+block, n); i++ {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := f(i); err != nil {
+						return err
+					}
+				}
+				if first >= n {
+					return nil
+				}
+			}
+		})
+	}
+	return g.Wait()
 }

@@ -26,10 +26,11 @@ type Source struct {
 	// Hashed counts the files that were read, Trusted those whose hash the cache knew.
 	Hashed, Trusted int
 	fs              FS
+	memo            memo
 }
 
 // Close lets go of the folder. No Send may run on the Source any more.
-func (s *Source) Close() error { return s.fs.Close() }
+func (s *Source) Close() error { return errors.Join(s.memo.close(), s.fs.Close()) }
 
 // Scan reads the tree below dir and the content of every file in it. Links inside are never
 // followed. A file that changes while it is read is read again, three times in all.

@@ -266,6 +266,8 @@ func TestAKnownParentIsToldByItsDifferences(t *testing.T) {
 	}
 	// A sender that has the wrong tree for the root is found out.
 	o.Parent = func(Hash) *Manifest { return known }
+	putIn(t, dir, map[string]string{"d6/f6": "newer"})
+	src = scanDir(t, dir)
 	e = transfer(t, src, o, ReceiveOptions{FS: fsys, ID: "r3", Parent: "r2", UID: -1, GID: -1})
 	if e.receiveErr == nil || e.sendErr == nil {
 		t.Error("changes against another tree passed")

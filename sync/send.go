@@ -2,16 +2,17 @@ package filesync
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"godeploy/internal/fault"
 )
 
 // Send is the controller's end of a transfer: it tells the host that Receive runs for what the tree
-// is and sends what is lacking there. One Source serves many Sends at once.
+// is and sends what is lacking there. One Source serves many Sends at once; what several hosts lack
+// alike is read and compressed once (SendOptions.Hosts).
 //
 // When ctx ends and rw is an io.Closer, Send closes it to get free; else the caller sees to it that
 // rw's calls return. A Write that fails must make a waiting Read return too, as every connection
@@ -20,7 +21,7 @@ func Send(ctx context.Context, src *Source, rw io.ReadWriter, o SendOptions) (St
 	stop := closeAfter(ctx, rw)
 	defer stop()
 	c := &counted{r: rw, w: rw}
-	s := &sender{src: src, o: o, conn: c, in: &frameReader{r: c}, out: newFrameWriter(c)}
+	s := &sender{ctx: ctx, src: src, o: o, conn: c, in: &frameReader{r: c}, out: newFrameWriter(c)}
 	stats, err := s.run()
 	stats.Sent, stats.Received = c.wrote, c.read
 	if err != nil && ctx.Err() != nil {
@@ -40,6 +41,7 @@ func closeAfter(ctx context.Context, rw io.ReadWriter) (stop func() bool) {
 
 // sender is one Send under way.
 type sender struct {
+	ctx    context.Context
 	src    *Source
 	o      SendOptions
 	conn   *counted
@@ -48,77 +50,95 @@ type sender struct {
 	done   int64 // content bytes sent
 	total  int64
 	answer chan reply
+	gone   atomic.Bool // the receiver has said its last word
 }
 
-// reply is what the receiver said: what it lacks, how it went, or why it gave up.
+// reply is what the receiver said: what it has, what it lacks, how it went, or why it gave up.
 type reply struct {
-	want  *unitSet
-	stats *Stats
-	err   error
+	parent *Hash
+	need   *segmentNeed
+	want   *wanted
+	stats  *Stats
+	err    error
 }
 
 // errStopped says that the receiver gave up while there was still something to send.
 var errStopped = errors.New("the receiver gave up")
 
 func (s *sender) run() (Stats, error) {
-	hello, err := s.in.expect(frameHello)
-	if err == nil && (len(hello) != len(streamMagic)+len(Hash{}) || string(hello[:len(streamMagic)]) != streamMagic) {
-		err = errors.New("receiver speaks another version")
-	}
-	if err != nil {
-		return Stats{}, s.refused(lost(err))
-	}
-	parent := Hash(hello[len(streamMagic):])
 	// Answers are taken in while content goes out: a receiver that gives up may not find us writing
 	// for ever. The channel holds all answers there can be, so the goroutine ends with the stream.
-	s.answer = make(chan reply, maxRounds+1)
+	s.answer = make(chan reply, 2+maxRounds+1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		s.listen()
 	}()
-	stats, err := s.converse(parent)
+	stats, err := s.converse()
 	<-ended
 	return stats, err
 }
 
 // listen reads the receiver's answers until the last one.
 func (s *sender) listen() {
-	units := s.src.Manifest.units()
-	for round := 0; ; round++ {
-		r := s.readAnswer(units)
-		if r.want != nil && round == maxRounds {
-			r = reply{err: lost(errors.New("receiver asked for content too often"))}
+	hello, needs, wants := 0, 0, 0
+	for {
+		r := s.readAnswer()
+		switch {
+		case r.parent != nil:
+			hello++
+		case r.need != nil:
+			needs++
+		case r.want != nil:
+			wants++
 		}
+		if r.err == nil && (hello != 1 || needs > 1 || wants > maxRounds) {
+			r = reply{err: lost(errors.New("receiver says what is not due"))}
+		}
+		last := r.err != nil || r.stats != nil
+		s.gone.Store(last)
 		s.answer <- r
-		if r.want == nil {
+		if last {
 			return
 		}
 	}
 }
 
-func (s *sender) readAnswer(units int) reply {
+func (s *sender) readAnswer() (r reply) {
 	t, payload, err := s.in.read()
 	switch {
 	case err != nil:
-		return reply{err: lost(err)}
 	case t == frameError:
 		return reply{err: decodeFault(payload)}
+	case t == frameHello:
+		r.parent, err = decodeHello(payload)
 	case t == frameDone:
-		stats, err := decodeStats(payload)
-		if err != nil {
-			return reply{err: lost(err)}
-		}
-		return reply{stats: stats}
+		r.stats, err = decodeStats(payload)
+	case t == frameNeed:
+		err = s.in.long(t, payload, func(in io.Reader) (err error) {
+			r.need, err = decodeNeed(in, len(s.src.segments()))
+			return err
+		})
 	case t == frameWant:
-		// The set came with its first frame in hand: the rest follows behind it.
-		want, err := decodeUnits(&longReader{f: s.in, t: frameWant, rest: payload, done: len(payload) == 0}, units)
-		if err != nil {
-			return reply{err: lost(err)}
-		}
-		return reply{want: want}
+		err = s.in.long(t, payload, func(in io.Reader) (err error) {
+			r.want, err = decodeWant(in, s.src.units())
+			return err
+		})
+	default:
+		err = fmt.Errorf("frame of type %d", t)
 	}
-	return reply{err: lost(fmt.Errorf("frame of type %d", t))}
+	if err != nil {
+		return reply{err: lost(err)}
+	}
+	return r
+}
+
+func decodeHello(payload []byte) (*Hash, error) {
+	if len(payload) != len(streamMagic)+len(Hash{}) || string(payload[:len(streamMagic)]) != streamMagic {
+		return nil, errors.New("receiver speaks another version")
+	}
+	h := Hash(payload[len(streamMagic):])
+	return &h, nil
 }
 
 // lost says that the conversation itself went wrong.
@@ -130,8 +150,8 @@ func lost(err error) error {
 }
 
 // converse tells the tree and answers with content until the receiver is done.
-func (s *sender) converse(parent Hash) (Stats, error) {
-	if err := s.tell(parent); err != nil {
+func (s *sender) converse() (Stats, error) {
+	if err := s.begin(); err != nil {
 		return Stats{}, s.fail(err)
 	}
 	for {
@@ -141,6 +161,8 @@ func (s *sender) converse(parent Hash) (Stats, error) {
 			return Stats{}, s.refused(r.err)
 		case r.stats != nil:
 			return *r.stats, nil
+		case r.want == nil:
+			return Stats{}, s.fail(lost(errors.New("receiver says what is not due")))
 		}
 		if err := s.content(r.want); err != nil {
 			return Stats{}, s.fail(err)
@@ -148,9 +170,36 @@ func (s *sender) converse(parent Hash) (Stats, error) {
 	}
 }
 
+// begin tells the tree: at once when it is known what the receiver has, else once it has said so.
+func (s *sender) begin() error {
+	told := s.o.Expect
+	early := !told.IsZero() && s.knows(told)
+	if early {
+		if err := s.tell(told); err != nil {
+			return err
+		}
+	}
+	r := <-s.answer
+	switch {
+	case r.err != nil:
+		return s.gaveUp(r)
+	case r.parent == nil:
+		return lost(errors.New("receiver says what is not due"))
+	case early && *r.parent == told:
+		return nil
+	}
+	return s.tell(*r.parent)
+}
+
+// gaveUp puts the receiver's last word back for fail to find.
+func (s *sender) gaveUp(r reply) error {
+	s.answer <- r
+	return errStopped
+}
+
 // refused ends the conversation after the receiver's last word, which was err.
 func (s *sender) refused(err error) error {
-	if _, told := errors.AsType[peerError](err); told || s.answer == nil {
+	if _, told := errors.AsType[peerError](err); told {
 		_ = s.out.last(frameStop, nil) // a receiver that does not hear it hears the end of the stream
 	}
 	return err
@@ -163,8 +212,9 @@ func (s *sender) fail(err error) error {
 	if ours {
 		_ = s.out.last(frameError, encodeFault(err)) // see refused
 	}
-	var r reply
-	for r = <-s.answer; r.want != nil; r = <-s.answer {
+	r := <-s.answer
+	for r.err == nil && r.stats == nil {
+		r = <-s.answer
 	}
 	switch {
 	case ours:
@@ -175,96 +225,9 @@ func (s *sender) fail(err error) error {
 	return lost(errors.New("receiver was done before everything was sent"))
 }
 
-// tell sends Start and the tree.
-func (s *sender) tell(parent Hash) error {
-	encoding, form := byte(encodingZstd), byte(formWhole)
-	if s.o.Compress == "off" {
-		encoding = encodingPlain
-	}
-	var known *Manifest
-	if s.o.Parent != nil && !parent.IsZero() {
-		known = s.o.Parent(parent)
-	}
-	if known != nil {
-		form = formChanges
-	}
-	if err := s.out.write(frameStart, append([]byte(streamMagic), encoding, form)); err != nil {
-		return err
-	}
-	if encoding == encodingZstd {
-		if err := s.out.compress(); err != nil {
-			return err
-		}
-	}
-	return s.out.long(frameTree, func(w io.Writer) error {
-		if known != nil {
-			return s.src.Manifest.encodeChanges(w, known)
-		}
-		return s.src.Manifest.encode(w)
-	})
-}
-
-// content sends the units asked for, in order.
-func (s *sender) content(want *unitSet) error {
-	m := s.src.Manifest
-	units := unitReader{src: s.src}
-	defer units.close()
-	_ = want.each(m, func(e *Entry, n int) error { // the function never fails
-		s.total += int64(e.unitSize(n))
-		return nil
-	})
-	err := want.each(m, func(e *Entry, n int) error {
-		if len(s.answer) > 0 {
-			return errStopped // it may not speak before the round is over, but to give up
-		}
-		data, err := units.read(e, n)
-		if err != nil {
-			return err
-		}
-		if err := s.out.write(frameUnit, data); err != nil {
-			return err
-		}
-		s.progress(len(data))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.out.last(frameEnd, nil)
-}
-
 func (s *sender) progress(n int) {
 	s.done += int64(n)
 	if s.o.Progress != nil {
 		s.o.Progress(s.done, s.total)
 	}
-}
-
-// encodeStats makes the payload of Done.
-func encodeStats(s Stats) []byte {
-	var buf []byte
-	for _, n := range []int64{int64(s.Files), int64(s.Linked), int64(s.Written), s.Bytes} {
-		buf = binary.AppendUvarint(buf, uint64(n))
-	}
-	if s.Unchanged {
-		return append(buf, 1)
-	}
-	return append(buf, 0)
-}
-
-func decodeStats(payload []byte) (*Stats, error) {
-	var n [4]uint64
-	for i := range n {
-		v, used := binary.Uvarint(payload)
-		if used <= 0 || v > 1<<63-1 || i < 3 && v > MaxEntries {
-			return nil, errors.New("counters that cannot be")
-		}
-		n[i], payload = v, payload[used:]
-	}
-	if len(payload) != 1 || payload[0] > 1 {
-		return nil, errors.New("counters that cannot be")
-	}
-	return &Stats{
-		Files: int(n[0]), Linked: int(n[1]), Written: int(n[2]), Bytes: int64(n[3]), Unchanged: payload[0] == 1,
-	}, nil
 }

@@ -8,16 +8,15 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-
-	"godeploy/internal/fault"
 )
 
 // The sync stream, as docs/wire-sync.md specifies it.
 const (
-	streamMagic = "\x89gds\n\x01" // its last byte is the version
+	streamMagic = "\x89gds\n\x02" // its last byte is the version
 	maxFrame    = 1 << 20         // bytes of a frame's payload
 	maxWindow   = 8 << 20         // bytes a compressed stream may refer back
 	maxRounds   = 2               // times content is asked for
+	frameHead   = 5               // bytes before a payload
 )
 
 // frameType says what a frame holds.
@@ -25,20 +24,26 @@ type frameType byte
 
 const (
 	frameHello frameType = iota + 1 // receiver: magic, root of the parent
-	frameStart                      // sender: magic, encoding, form of the tree
-	frameTree                       // sender, long: the manifest or what differs from the parent's
-	frameWant                       // receiver, long: the units it lacks
-	frameUnit                       // sender: one unit's content
+	frameStart                      // sender: magic, root of the parent it builds on, form of the tree
+	frameTree                       // sender, long: the tree, or what leads to it
+	frameNeed                       // receiver, long: the segments it lacks
+	frameAhead                      // sender, long: the units it sends unasked
+	frameWant                       // receiver, long: the units it lacks, signatures of old contents
+	frameBatch                      // sender: contents of units
 	frameEnd                        // sender: all units of this round are sent
-	frameDone                       // receiver: the release is in place
+	frameDone                       // receiver: all is in place
 	frameError                      // either: it gives up, and why
 	frameStop                       // sender: has seen the receiver's error
 )
 
-// The encodings of what follows Start, and the forms of the tree.
+// form says how the sender tells the tree.
+type form byte
+
 const (
-	encodingPlain, encodingZstd = 0, 1
-	formWhole, formChanges      = 0, 1
+	formWhole    form = iota // all entries
+	formChanges              // what differs from the parent's tree
+	formSegments             // sums of runs of entries; then the runs that are asked for
+	formSame                 // nothing: it is the parent's
 )
 
 // counted counts bytes that pass. Each direction is used by one goroutine at a time.
@@ -65,55 +70,42 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// frameWriter writes frames, compressed from the moment compress is called. Nothing need reach the
-// other end before flush.
-type frameWriter struct {
-	b *bufio.Writer
-	z *zstd.Encoder
-}
+// frameWriter writes frames. Nothing need reach the other end before flush.
+type frameWriter struct{ b *bufio.Writer }
 
-func newFrameWriter(w io.Writer) *frameWriter { return &frameWriter{b: bufio.NewWriterSize(w, 64<<10)} }
+func newFrameWriter(w io.Writer) *frameWriter { return &frameWriter{bufio.NewWriterSize(w, 64<<10)} }
 
-func (f *frameWriter) compress() (err error) {
-	f.z, err = zstd.NewWriter(f.b, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow), zstd.WithLowerEncoderMem(true))
-	return err
+// appendHead adds the head of a frame of n bytes to buf.
+func appendHead(buf []byte, t frameType, n int) []byte {
+	return binary.BigEndian.AppendUint32(append(buf, byte(t)), uint32(n))
 }
 
 func (f *frameWriter) write(t frameType, payload []byte) error {
-	var w io.Writer = f.b
-	if f.z != nil {
-		w = f.z
-	}
-	head := [5]byte{byte(t)}
-	binary.BigEndian.PutUint32(head[1:], uint32(len(payload)))
-	if _, err := w.Write(head[:]); err != nil {
+	var head [frameHead]byte
+	if _, err := f.b.Write(appendHead(head[:0], t, len(payload))); err != nil {
 		return err
 	}
-	_, err := w.Write(payload)
+	_, err := f.b.Write(payload)
 	return err
 }
 
-func (f *frameWriter) flush() error {
-	if f.z != nil {
-		if err := f.z.Flush(); err != nil {
-			return err
-		}
-	}
-	return f.b.Flush()
-}
+func (f *frameWriter) flush() error { return f.b.Flush() }
 
 // last writes a frame and sees to it that it leaves.
 func (f *frameWriter) last(t frameType, payload []byte) error {
 	return errors.Join(f.write(t, payload), f.flush())
 }
 
-// long writes what encode gives as a long message: frames of one type, an empty one at the end.
+// long writes what encode gives as a long message: compressed, in frames of one type, an empty one
+// at the end.
 func (f *frameWriter) long(t frameType, encode func(io.Writer) error) error {
 	b := bufio.NewWriterSize(longWriter{f, t}, 64<<10)
-	if err := encode(b); err != nil {
+	z, err := zstd.NewWriter(b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	if err != nil {
 		return err
 	}
-	if err := b.Flush(); err != nil {
+	if err := errors.Join(encode(z), z.Close(), b.Flush()); err != nil {
 		return err
 	}
 	return f.last(t, nil)
@@ -138,29 +130,12 @@ func (l longWriter) Write(p []byte) (int, error) {
 // frameReader reads frames. A payload is valid until the next read.
 type frameReader struct {
 	r   io.Reader
-	z   *zstd.Decoder
 	buf []byte
 	bad bool // what comes is no sequence of frames: nothing more can be read
 }
 
-// decompress reads what follows as a compressed stream.
-func (f *frameReader) decompress() (err error) {
-	f.z, err = zstd.NewReader(f.r, zstd.WithDecoderConcurrency(1),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
-	if err == nil {
-		f.r = f.z
-	}
-	return err
-}
-
-func (f *frameReader) close() {
-	if f.z != nil {
-		f.z.Close()
-	}
-}
-
 func (f *frameReader) read() (frameType, []byte, error) {
-	var head [5]byte
+	var head [frameHead]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
 		f.bad = true
 		return 0, nil, err
@@ -195,7 +170,29 @@ func (f *frameReader) expect(want frameType) ([]byte, error) {
 	return nil, fmt.Errorf("frame of type %d where %d was due", t, want)
 }
 
-// longReader gives the content of a long message and then io.EOF.
+// long reads a long message with decode, which must take all of it. first is the payload of its
+// first frame when that was read already.
+func (f *frameReader) long(t frameType, first []byte, decode func(io.Reader) error) error {
+	l := &longReader{f: f, t: t, rest: first}
+	z, err := zstd.NewReader(l, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	if err := decode(z); err != nil {
+		return err
+	}
+	var more [1]byte
+	if n, err := z.Read(more[:]); n > 0 || err != io.EOF {
+		return errors.Join(errors.New("message is longer than what it holds"), cut(err))
+	}
+	if !l.done {
+		return errors.New("message does not end where it should")
+	}
+	return nil
+}
+
+// longReader gives the payloads of a long message and then io.EOF.
 type longReader struct {
 	f    *frameReader
 	t    frameType
@@ -217,50 +214,4 @@ func (l *longReader) Read(p []byte) (int, error) {
 	n := copy(p, l.rest)
 	l.rest = l.rest[n:]
 	return n, nil
-}
-
-// peerError marks a fault that the other end told.
-type peerError struct{ told *fault.Error }
-
-func (e peerError) Error() string { return e.told.Error() }
-func (e peerError) Unwrap() error { return e.told }
-
-func isFault(err error) bool {
-	_, ok := errors.AsType[*fault.Error](err)
-	return ok
-}
-
-// encodeFault makes the payload of an Error frame: code, message and hint, each after its length.
-func encodeFault(err error) []byte {
-	e := fault.All(err)[0]
-	var buf []byte
-	for _, s := range []string{string(e.Code), e.Error(), e.Cause} {
-		s = s[:min(len(s), 4096)]
-		buf = binary.AppendUvarint(buf, uint64(len(s)))
-		buf = append(buf, s...)
-	}
-	return buf
-}
-
-func decodeFault(payload []byte) error {
-	var parts [3]string
-	for i := range parts {
-		n, used := binary.Uvarint(payload)
-		if used <= 0 || n > uint64(len(payload)-used) {
-			return errors.New("error message that cannot be read")
-		}
-		parts[i], payload = string(payload[used:used+int(n)]), payload[used+int(n):]
-	}
-	code := fault.Code(parts[0])
-	switch code {
-	case fault.SyncSource, fault.SyncSourceChanged, fault.SyncVerify, fault.DiskFull, fault.InodeFull,
-		fault.Interrupted, fault.Protocol, fault.LayoutRefused, fault.ReleaseUnknown:
-	default:
-		code = fault.Internal
-	}
-	e := fault.New(code, "%s", parts[1])
-	if parts[2] != "" {
-		e.Hint("%s", parts[2])
-	}
-	return peerError{e}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // A tree's content is numbered in units, so that neither end ever names a path or an offset: in the
@@ -55,8 +56,9 @@ type unitSet struct {
 
 func newUnitSet(size int) *unitSet { return &unitSet{make([]uint64, (size+63)/64), size} }
 
-func (s *unitSet) add(n int)      { s.bits[n/64] |= 1 << (n % 64) }
-func (s *unitSet) has(n int) bool { return s.bits[n/64]>>(n%64)&1 == 1 }
+func (s *unitSet) add(n int)             { s.bits[n/64] |= 1 << (n % 64) }
+func (s *unitSet) equal(o *unitSet) bool { return s.size == o.size && slices.Equal(s.bits, o.bits) }
+func (s *unitSet) has(n int) bool        { return s.bits[n/64]>>(n%64)&1 == 1 }
 
 // encode writes the lengths of runs, by turns of units outside and inside the set.
 func (s *unitSet) encode(w io.Writer) error {
@@ -77,21 +79,27 @@ func (s *unitSet) encode(w io.Writer) error {
 // decodeUnits reads a set of units below size, to the end of r.
 func decodeUnits(r io.Reader, size int) (*unitSet, error) {
 	b := bufio.NewReader(r)
+	s, err := readUnits(b, size)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.ReadByte(); err != io.EOF {
+		return nil, errors.New("run of units after the last")
+	}
+	return s, nil
+}
+
+// readUnits reads a set of units below size and nothing behind it.
+func readUnits(b io.ByteReader, size int) (*unitSet, error) {
 	s := newUnitSet(size)
 	inside := false
-	for at := 0; ; inside = !inside {
+	for at := 0; at < size; inside = !inside {
 		n, err := binary.ReadUvarint(b)
-		if err == io.EOF && at == size {
-			return s, nil
-		}
 		if err != nil {
 			return nil, cut(err)
 		}
 		if n > uint64(size-at) || n == 0 && at > 0 {
 			return nil, fmt.Errorf("run of %d units at %d of %d", n, at, size)
-		}
-		if at == size {
-			return nil, errors.New("run of units after the last")
 		}
 		for end := at + int(n); at < end; at++ {
 			if inside {
@@ -99,16 +107,17 @@ func decodeUnits(r io.Reader, size int) (*unitSet, error) {
 			}
 		}
 	}
+	return s, nil
 }
 
-// each calls f for every unit of the set in order, with its entry and its number within it.
-func (s *unitSet) each(m *Manifest, f func(e *Entry, n int) error) error {
+// each calls f for every unit of the set in order, with its number, its entry and its number in that.
+func (s *unitSet) each(m *Manifest, f func(unit int, e *Entry, n int) error) error {
 	at := 0
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		for n := range e.units() {
 			if s.has(at) {
-				if err := f(e, n); err != nil {
+				if err := f(at, e, n); err != nil {
 					return err
 				}
 			}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-
 	filesync "godeploy/sync"
 )
 
@@ -121,13 +119,14 @@ func changedInPlace(t *testing.T, fsys filesync.FS) {
 			t.Errorf("%s: not what was sent", path)
 		}
 	}
-	must(t, fsys.RemoveAll(".godeploy/manifests/r2"))
+	must(t, fsys.RemoveAll(".godeploy/manifests"))
 	if stats := send(t, src, options(fsys, "r3", "r2")); stats.Linked != 0 {
-		t.Errorf("linked %d files of a parent without a manifest", stats.Linked)
+		t.Errorf("linked %d files of releases without a manifest", stats.Linked)
 	}
-	if stats := send(t, src, options(fsys, "r4", "never")); stats.Linked != 0 {
-		t.Errorf("linked %d files of a parent that is not there", stats.Linked)
+	if stats := send(t, src, options(fsys, "r4", "never")); stats.Linked != 4 {
+		t.Errorf("linked %d files of another release than the parent, which is not there", stats.Linked)
 	}
+	compare(t, src, fsys, "releases/r4")
 }
 
 func carry(t *testing.T, fsys filesync.FS) {
@@ -229,26 +228,45 @@ func (s speaker) frame(t byte, payload []byte) {
 func speak(conn net.Conn, m *filesync.Manifest, more func(s speaker)) {
 	s := speaker{conn}
 	go func() { _, _ = io.Copy(io.Discard, conn) }() // ends with the connection
-	s.frame(2, []byte("\x89gds\n\x01\x00\x00"))
-	s.frame(3, plainForm(m))
-	s.frame(3, nil)
+	s.frame(frameStart, start(0, 0))
+	s.frame(frameTree, treeForm(m))
+	s.frame(frameTree, nil)
 	if more != nil {
 		more(s)
 	}
-	s.frame(9, nil)
+	s.frame(frameStop, nil)
 }
 
-// plainForm is a manifest as the stream has it.
-func plainForm(m *filesync.Manifest) []byte {
-	var b bytes.Buffer
-	_ = m.Encode(&b)                                         // a Buffer takes everything
-	z, err := zstd.NewReader(bytes.NewReader(b.Bytes()[6:])) // behind the magic
-	if err != nil {
-		return nil
+// The frames of the stream that a test makes by hand.
+const (
+	frameStart, frameTree, frameAhead, frameBatch = 2, 3, 5, 7
+	frameEnd, frameError, frameStop               = 8, 10, 11
+)
+
+// start is the payload of Start for a host without a parent.
+func start(form, ahead byte) []byte {
+	return append(append([]byte("\x89gds\n\x02"), make([]byte, 32)...), form, ahead)
+}
+
+// batch is the payload of a Batch of whole units, not compressed.
+func batch(contents ...string) []byte {
+	var records []byte
+	for _, c := range contents {
+		records = append(append(records, 0), c...)
 	}
-	defer z.Close()
-	plain, _ := io.ReadAll(z) // what was just written can be read
-	return plain
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(records))), records...)
+}
+
+// treeForm is a manifest as the stream has it: a stored one without its magic.
+func treeForm(m *filesync.Manifest) []byte {
+	var b bytes.Buffer
+	_ = m.Encode(&b) // a Buffer takes everything
+	return b.Bytes()[6:]
+}
+
+// raw makes the bytes of one frame.
+func raw(t byte, payload []byte) string {
+	return string(binary.BigEndian.AppendUint32([]byte{t}, uint32(len(payload)))) + string(payload)
 }
 
 // hostileTrees: a tree that would lead out of the release is refused before anything is written.
@@ -267,7 +285,7 @@ func hostileTrees(t *testing.T, fsys filesync.FS) {
 		"long text": {{Path: "l", Kind: filesync.Link, Link: strings.Repeat("x", 4096)}}, "dots": {{Path: "..", Kind: filesync.Dir}},
 	} {
 		_, err := receive(t, options(fsys, "r1", ""), func(conn net.Conn) {
-			speak(conn, &filesync.Manifest{Entries: entries}, func(s speaker) { s.frame(5, []byte("x")); s.frame(6, nil) })
+			speak(conn, &filesync.Manifest{Entries: entries}, func(s speaker) { s.frame(frameBatch, batch("x")); s.frame(frameEnd, nil) })
 		})
 		if err == nil {
 			t.Errorf("%s: a hostile tree was taken", name)
@@ -281,16 +299,25 @@ func hostileContent(t *testing.T, fsys filesync.FS) {
 	src := scan(t, source(t, map[string]string{"a": "right", "big": noise(1, 300_000)}))
 	chunk := []byte(noise(1, 300_000))[:src.Manifest.Find("big").Chunks[0].Len]
 	for name, more := range map[string]func(s speaker){
-		"nothing":      nil,
-		"end at once":  func(s speaker) { s.frame(6, nil) },
-		"wrong":        func(s speaker) { lie(s, src.Manifest, "wrong"); lie(s, src.Manifest, "wrong") },
-		"long":         func(s speaker) { lie(s, src.Manifest, strings.Repeat("x", 1<<20)) },
-		"too many":     func(s speaker) { lie(s, src.Manifest, "right"); s.frame(5, chunk); s.frame(6, nil) },
+		"nothing":     nil,
+		"end at once": func(s speaker) { s.frame(frameEnd, nil) },
+		"wrong":       func(s speaker) { lie(s, src.Manifest, "wrong"); lie(s, src.Manifest, "wrong") },
+		"long":        func(s speaker) { lie(s, src.Manifest, strings.Repeat("x", 1<<20)) },
+		"too many": func(s speaker) {
+			lie(s, src.Manifest, "right")
+			s.frame(frameBatch, batch(string(chunk)))
+			s.frame(frameEnd, nil)
+		},
 		"frame type":   func(s speaker) { s.frame(77, []byte("x")) },
-		"frame length": func(s speaker) { _, _ = s.conn.Write([]byte{5, 0xff, 0xff, 0xff, 0xff}) },
-		"error":        func(s speaker) { s.frame(8, []byte("\x0block-held\x01x\x00")) },
-		"bad error":    func(s speaker) { s.frame(8, []byte("\xff\xff\xff\xff\x0f")) },
-		"tree again":   func(s speaker) { s.frame(3, plainForm(src.Manifest)) },
+		"frame length": func(s speaker) { _, _ = s.conn.Write([]byte{frameBatch, 0xff, 0xff, 0xff, 0xff}) },
+		"error":        func(s speaker) { s.frame(frameError, []byte("\x0block-held\x01x\x00")) },
+		"bad error":    func(s speaker) { s.frame(frameError, []byte("\xff\xff\xff\xff\x0f")) },
+		"tree again":   func(s speaker) { s.frame(frameTree, treeForm(src.Manifest)) },
+		"no records":   func(s speaker) { s.frame(frameBatch, []byte("\x00\x00\x00\x00\x00")) },
+		"encoding":     func(s speaker) { s.frame(frameBatch, []byte("\x07\x00\x00\x00\x01x")) },
+		"more inside":  func(s speaker) { s.frame(frameBatch, []byte("\x00\x00\x00\x00\x09xxx")) },
+		"no zstd":      func(s speaker) { s.frame(frameBatch, []byte("\x01\x00\x00\x00\x09xxx")) },
+		"patch":        func(s speaker) { s.frame(frameBatch, []byte("\x00\x00\x00\x00\x02\x02x")) },
 	} {
 		if _, err := receive(t, options(fsys, "r1", ""), func(conn net.Conn) { speak(conn, src.Manifest, more) }); err == nil {
 			t.Errorf("%s: hostile content made a release", name)
@@ -298,9 +325,11 @@ func hostileContent(t *testing.T, fsys filesync.FS) {
 		onlyPartial(t, fsys, "r1")
 	}
 	for name, raw := range map[string]string{
-		"noise": noise(9, 5000), "version": "\x02\x00\x00\x00\x08\x89gds\n\x09\x00\x00", "encoding": "\x02\x00\x00\x00\x08\x89gds\n\x01\x07\x00",
-		"form": "\x02\x00\x00\x00\x08\x89gds\n\x01\x00\x02", "zstd": "\x02\x00\x00\x00\x08\x89gds\n\x01\x01\x00" + noise(8, 5000),
-		"changes": "\x02\x00\x00\x00\x08\x89gds\n\x01\x00\x01\x03\x00\x00\x00\x03\x01\x00\x00\x03\x00\x00\x00\x00",
+		"noise": noise(9, 5000), "version": raw(frameStart, []byte("\x89gds\n\x09")), "old version": raw(frameStart, []byte("\x89gds\n\x01\x00\x00")),
+		"form": raw(frameStart, start(9, 0)), "ahead": raw(frameStart, start(0, 7)), "zstd": raw(frameStart, start(0, 0)) + raw(frameTree, []byte(noise(8, 5000))),
+		"changes":  raw(frameStart, start(1, 0)) + raw(frameTree, []byte("\x00\x01\x00")) + raw(frameTree, nil),
+		"segments": raw(frameStart, start(2, 0)) + raw(frameTree, []byte("\x00\x01\x00")) + raw(frameTree, nil),
+		"same":     raw(frameStart, start(3, 0)),
 	} {
 		_, err := receive(t, options(fsys, "r1", ""), func(conn net.Conn) {
 			go func() { _, _ = io.Copy(io.Discard, conn) }() // ends with the connection
@@ -317,10 +346,10 @@ func hostileContent(t *testing.T, fsys filesync.FS) {
 func lie(s speaker, m *filesync.Manifest, content string) {
 	for i := range m.Entries {
 		for range max(1, len(m.Entries[i].Chunks)) {
-			s.frame(5, []byte(content))
+			s.frame(frameBatch, batch(content))
 		}
 	}
-	s.frame(6, nil)
+	s.frame(frameEnd, nil)
 }
 
 // taken: a release that is there is never touched.
