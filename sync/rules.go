@@ -1,25 +1,35 @@
 package filesync
 
 import (
+	"slices"
 	"strings"
 )
 
-// Rules decides what of a tree is left out, by rsync's filter rules. It is read-only and safe for
-// concurrent use; a nil *Rules leaves out what is always left out.
+// Rules decides what of a tree is left out and what a deletion leaves alone: by rsync's filter rules
+// and, below them, by git's ignore files. It is read-only and safe for concurrent use; a nil *Rules
+// leaves out what is always left out.
+//
+// It holds for one folder. Where a rule names files that folders may have (dir-merge, .gitignore),
+// ask Enter for the rules of each folder on the way down.
 type Rules struct {
-	rules []rule
+	flat    []rule      // in the order in which they are asked, every list in its place
+	items   []listed    // as written
+	lists   []mergeList // of the files that folders may have
+	git     *gitRules   // nil: ignore files do not count
+	gitHide bool        // git's rules say nothing about deletions
+	origin  ruleOrigin
 }
 
 // rule is one pattern with what it says.
 type rule struct {
-	pattern  string
-	include  bool
-	negate   bool // matches what the pattern does not
+	pattern  string // without a leading slash
+	base     string // folder an anchored pattern begins in, with a slash at its end
+	above    string // folders in front of the source that belong to the path, with a slash at the end
+	marks    marks  // include, negate, perishable and the sides
 	dirOnly  bool
-	receiver bool // speaks about deletions only
-	sender   bool // speaks about what is sent only
 	anchored bool // the pattern began with a slash, which is cut off
 	wild     bool
+	suffix   bool // is a star and plain text
 	stars    bool // has **
 	starsIn  bool // begins with **
 	tail     bool // ends with ***
@@ -28,27 +38,53 @@ type rule struct {
 
 // always are the rules that stand before all others: history and state are never sent.
 func always() []rule {
-	return []rule{newRule(".git"), newRule(".godeploy/")}
+	return []rule{newRule(".git", 0), newRule(".godeploy/", 0)}
 }
 
-// Excluded says whether a path is left out. As with rsync a folder that is left out is not entered:
-// ask for every folder before what is in it, and do not ask below one that is left out.
+// Excluded says whether a path, relative to the source, is left out. As with rsync and git a folder
+// that is left out is not entered: ask for every folder before what is in it, and do not ask below
+// one that is left out.
 func (r *Rules) Excluded(path string, dir bool) bool {
-	rules := always()
-	if r != nil {
-		rules = r.rules
+	return r.ask(path, dir, markReceiver, false)
+}
+
+// Protected says whether a path that the source does not have is left alone on the target when what
+// is too much there is deleted: what is excluded is protected, unless a rule speaks of one side only.
+// A folder that is protected is not entered. One that is not may hold what is protected, and then
+// stays with it; ask Doomed for the rules that hold in such a folder.
+func (r *Rules) Protected(path string, dir bool) bool {
+	return r.ask(path, dir, markSender, r != nil && r.gitHide)
+}
+
+// ask gives the answer of one side: rules of the other side only are passed over.
+func (r *Rules) ask(path string, dir bool, other marks, noGit bool) bool {
+	if r == nil {
+		r = &Rules{flat: always()}
 	}
-	for i := range rules {
-		if !rules[i].receiver && rules[i].matches(path, dir) {
-			return !rules[i].include
+	_, name := split(path)
+	for i := range r.flat {
+		if r.flat[i].marks&markSides != other && r.flat[i].matches(path, name, dir) {
+			return r.flat[i].marks&markInclude == 0
 		}
 	}
-	return false
+	return r.git != nil && !noGit && r.git.ignored(path, name, dir)
 }
 
-// newRule reads a pattern, without anything in front of it, as an exclude.
-func newRule(pattern string) rule {
-	var r rule
+// Doomed gives the rules that hold below a folder that is itself to be deleted: perishable ones (the
+// modifier p) do not count there.
+func (r *Rules) Doomed() *Rules {
+	perishable := func(x rule) bool { return x.marks&markPerishable != 0 }
+	if r == nil || !slices.ContainsFunc(r.flat, perishable) {
+		return r
+	}
+	below := *r
+	below.flat = slices.DeleteFunc(slices.Clone(r.flat), perishable)
+	return &below
+}
+
+// newRule reads a pattern without anything in front of it.
+func newRule(pattern string, m marks) rule {
+	r := rule{marks: m & (markInclude | markNegate | markPerishable | markSides)}
 	if len(pattern) > 1 && strings.HasSuffix(pattern, "/") {
 		pattern, r.dirOnly = pattern[:len(pattern)-1], true
 	}
@@ -58,23 +94,44 @@ func newRule(pattern string) rule {
 		r.stars = strings.Contains(pattern, "**")
 		r.starsIn = strings.HasPrefix(pattern, "**")
 		r.tail = r.stars && strings.HasSuffix(pattern, "***")
+		r.suffix = r.slashes == 0 && pattern[0] == '*' && !strings.ContainsAny(pattern[1:], `*[?\`)
 	}
 	r.pattern, r.anchored = strings.CutPrefix(pattern, "/")
 	return r
 }
 
-// matches reports whether the rule speaks about path.
-func (r *rule) matches(path string, dir bool) bool {
+// matches reports whether the rule speaks about path, whose last component is name.
+func (r *rule) matches(path, name string, dir bool) bool {
+	negate := r.marks&markNegate != 0
 	if r.dirOnly && !dir {
-		return r.negate
+		return negate
 	}
-	return r.matchesName(path, dir) != r.negate
+	if r.slashes == 0 && !r.stars {
+		return r.matchesName(name) != negate
+	}
+	return r.matchesPath(path, dir) != negate
 }
 
-func (r *rule) matchesName(path string, dir bool) bool {
+func (r *rule) matchesName(name string) bool {
 	switch {
-	case r.slashes == 0 && !r.stars:
-		_, path = split(path)
+	case !r.wild:
+		return name == r.pattern
+	case r.suffix:
+		return strings.HasSuffix(name, r.pattern[1:])
+	}
+	return wildmatch(r.pattern, name, 0)
+}
+
+func (r *rule) matchesPath(path string, dir bool) bool {
+	switch {
+	case r.above != "":
+		path = r.above + path
+	case r.base != "":
+		rest, below := strings.CutPrefix(path, r.base)
+		if !below {
+			return false
+		}
+		path = rest
 	case r.starsIn: // so that **/x finds an x at the top
 		path = "/" + path
 	}
@@ -94,8 +151,6 @@ func (r *rule) elements() int {
 		return 0
 	case r.stars:
 		return -1
-	case r.slashes > 0:
-		return r.slashes + 1
 	}
-	return 0
+	return r.slashes + 1
 }

@@ -1,10 +1,7 @@
 package filesync
 
 import (
-	"bytes"
 	"errors"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,242 +11,219 @@ import (
 // Bounds of what rules are read from.
 const (
 	maxPattern   = 4096    // bytes of a pattern; no path rsync sends is longer
-	maxRules     = 10_000  // of all lists and files together
-	maxRuleFile  = 1 << 20 // bytes of a merged file
-	maxRuleDepth = 8       // merged files that merge files
+	maxStars     = 64      // runs of stars in a pattern: the time to match it grows with them
+	maxRules     = 10_000  // of all lists and files that hold for one folder
+	maxRuleFile  = 1 << 20 // bytes of a file of rules
+	maxRuleDepth = 32      // files that merge files; rsync's bound too
 )
 
-// ParseRules reads rsync's rules as godeploy.toml has them. filter holds full rules ("- *.log",
-// "+ /keep/", "!"), exclude and include hold patterns, which may begin with "- " or "+ " as rsync's
-// own options allow. They apply in this order: what is always left out, filter, include, exclude;
-// the first that matches decides. The errors name the pattern; all of them are joined.
-//
-// A merge rule needs a folder to read from: see ParseRulesIn.
+// RuleOptions are what rules are made of. The zero value leaves out what is always left out.
+type RuleOptions struct {
+	// Dir is the source: merged files are looked for there. With "" a merge rule is an error.
+	Dir string
+	// Filter holds full rules ("- *.log", "+ /keep/", "dir-merge .deploy", "!"). Include and Exclude
+	// hold patterns, which may begin with "- " or "+ " as rsync's own options allow. They apply in
+	// this order, after what is always left out; the first that matches decides.
+	Filter, Include, Exclude []string
+	// Gitignore says that what no rule speaks of is left out when git would ignore it: by the
+	// .gitignore files of the source and of the folders above it up to the top of the repository,
+	// and by .git/info/exclude. The user's own core.excludesFile is not read.
+	Gitignore bool
+	// DeleteExcluded makes rules that name no side speak about what is sent only, so that what is
+	// excluded is not protected from deletion. What is always left out stays protected.
+	DeleteExcluded bool
+}
+
+// ReadRules makes the rules of a source. The errors are faults of code fault.ConfigValue that name
+// rule and file, joined, 100 at most.
+func ReadRules(o RuleOptions) (*Rules, error) {
+	p := ruleParser{origin: originOf(o.Dir, o.DeleteExcluded)}
+	for _, s := range o.Filter {
+		p.rule(s, 0, false)
+	}
+	for _, s := range o.Include {
+		p.rule(s, markInclude, true)
+	}
+	for _, s := range o.Exclude {
+		p.rule(s, 0, true)
+	}
+	r := &Rules{items: p.items, lists: p.lists, gitHide: o.DeleteExcluded, origin: p.origin}
+	if o.Gitignore {
+		var err error
+		r.git, err = repositoryRules(o.Dir)
+		p.problems = append(p.problems, err)
+	}
+	return r.flatten(p.problems)
+}
+
+// ParseRules is ReadRules for lists that read no files.
 func ParseRules(exclude, include, filter []string) (*Rules, error) {
 	return ParseRulesIn("", exclude, include, filter)
 }
 
-// ParseRulesIn is ParseRules for rules that may merge files, which are looked for below dir.
+// ParseRulesIn is ReadRules for rules that may merge files, which are looked for below dir.
 func ParseRulesIn(dir string, exclude, include, filter []string) (*Rules, error) {
-	p := ruleParser{dir: dir}
-	for _, s := range filter {
-		p.filter(s, 0)
+	return ReadRules(RuleOptions{Dir: dir, Filter: filter, Include: include, Exclude: exclude})
+}
+
+// ruleOrigin is what all rules of one source share.
+type ruleOrigin struct {
+	dir            string // "" when no files can be read
+	root           string // what stands in front of above: "/" or nothing
+	above          string // dir as an absolute path with slashes, without root, with a slash at its end
+	deleteExcluded bool
+}
+
+func originOf(dir string, deleteExcluded bool) ruleOrigin {
+	o := ruleOrigin{dir: dir, deleteExcluded: deleteExcluded}
+	if abs, err := filepath.Abs(dir); dir != "" && err == nil {
+		o.above = strings.TrimSuffix(filepath.ToSlash(abs), "/") + "/"
+		if strings.HasPrefix(o.above, "/") {
+			o.root, o.above = "/", o.above[1:]
+		}
 	}
-	for _, s := range include {
-		p.pattern(s, true)
-	}
-	for _, s := range exclude {
-		p.pattern(s, false)
-	}
-	if err := errors.Join(p.problems...); err != nil {
-		return nil, err
-	}
-	return &Rules{rules: append(always(), p.rules...)}, nil
+	return o
 }
 
 // ruleParser gathers rules and what is wrong with them.
 type ruleParser struct {
-	dir      string
-	rules    []rule
-	problems []error
+	origin    ruleOrigin
+	items     []listed    // the list that is being read
+	passedOn  []listed    // what folders above say in it, for the rules of a folder
+	lists     []mergeList // of the files that folders may have
+	problems  []error
+	pos       fault.Pos // the line that is being read, when it is one of a file
+	depth     int       // of files that name files
+	base      string    // anchored patterns begin there, as rule.base says
+	above     string    // or there, as rule.above says
+	folder    string    // whose files are being read; "" for the lists of the options
+	scanAbove bool      // a folder above the source is being read
 }
 
-func (p *ruleParser) refuse(text, format string, args ...any) {
+// listed is a rule, or the place where the files of folders put theirs.
+type listed struct {
+	rule rule
+	list int // 1 + index of a list; 0: a rule
+}
+
+func (p *ruleParser) refuse(text, problem string) {
+	if len(text) > 100 {
+		text = text[:100] + "…"
+	}
 	if len(p.problems) < 100 {
-		p.problems = append(p.problems, fault.New(fault.ConfigValue, "rule %q "+format, append([]any{text}, args...)...))
+		p.problems = append(p.problems, fault.New(fault.ConfigValue, "rule %q %s", text, problem).At(p.pos))
 	}
 }
 
-func (p *ruleParser) add(text string, r rule) {
+// rule reads one rule into the list.
+func (p *ruleParser) rule(text string, in marks, old bool) {
+	if text == "" {
+		return
+	}
+	t, problem := parseToken(text, in, old)
 	switch {
-	case len(text) > maxPattern:
-		p.refuse(text[:64]+"…", "is longer than %d bytes", maxPattern)
-	case strings.Contains(text, "\x00"):
+	case problem != "":
+		p.refuse(text, problem)
+	case t.marks&markClear != 0:
+		p.clear()
+	case t.marks&markMerge != 0:
+		p.mergeRule(text, t)
+	case t.marks&markCVS != 0 && in&markCVS == 0:
+		p.cvs(text, t)
+	default:
+		p.add(text, t)
+	}
+}
+
+// add puts a plain rule into the list, if it can be one.
+func (p *ruleParser) add(text string, t token) {
+	switch {
+	case len(t.pattern) > maxPattern:
+		p.refuse(text, "is longer than 4096 bytes")
+	case strings.Contains(t.pattern, "\x00"):
 		p.refuse(text, "holds a zero byte, which no name can")
-	case len(p.rules) >= maxRules:
-		p.problems = append(p.problems[:min(len(p.problems), 99)], fault.New(fault.ConfigValue, "rules are more than %d", maxRules))
+	case starRuns(t.pattern) > maxStars:
+		p.refuse(text, "has more than 64 stars")
+	case t.marks&markAbsolute != 0 && p.origin.above == "":
+		p.refuse(text, "is about the whole path, which is not known here")
+	case len(p.items) > maxRules:
 	default:
-		p.rules = append(p.rules, r)
+		p.items = append(p.items, listed{rule: p.place(t)})
 	}
 }
 
-// pattern reads an item of exclude or include.
-func (p *ruleParser) pattern(s string, include bool) {
-	text := s
+// place makes a rule of a token and says from where its pattern counts.
+func (p *ruleParser) place(t token) rule {
+	if p.origin.deleteExcluded && t.marks&markSides == 0 {
+		t.marks |= markSender
+	}
+	r := newRule(t.pattern, t.marks)
 	switch {
-	case s == "":
-		return
-	case s == "!":
-		p.rules = nil
-		return
-	case strings.HasPrefix(s, "- "):
-		s, include = s[2:], false
-	case strings.HasPrefix(s, "+ "):
-		s, include = s[2:], true
+	case t.marks&markAbsolute != 0:
+		r.above = p.origin.above
+	case r.anchored:
+		r.base, r.above = p.base, p.above
 	}
-	if s == "" {
-		p.refuse(text, "has no pattern")
-		return
-	}
-	r := newRule(s)
-	r.include = include
-	p.add(text, r)
+	return r
 }
 
-// ruleName says what the word or letter in front of a rule means: its letter, or 0.
-func ruleName(word string) byte {
-	switch word {
-	case "-", "+", ".", ":", "H", "S", "P", "R", "!":
-		return word[0]
-	case "exclude":
-		return '-'
-	case "include":
-		return '+'
-	case "merge":
-		return '.'
-	case "dir-merge":
-		return ':'
-	case "hide":
-		return 'H'
-	case "show":
-		return 'S'
-	case "protect":
-		return 'P'
-	case "risk":
-		return 'R'
-	case "clear":
-		return '!'
-	}
-	return 0
-}
-
-// cutRule takes a rule apart: its letter, its modifiers, its pattern. A letter of 0 is no rule.
-func cutRule(s string) (letter byte, modifiers, pattern string) {
-	head, pattern := s, ""
-	if i := strings.IndexAny(s, " _"); i >= 0 {
-		head, pattern = s[:i], s[i+1:]
-	}
-	word, modifiers, comma := strings.Cut(head, ",")
-	if letter = ruleName(word); letter != 0 || comma || head == "" {
-		return letter, modifiers, pattern
-	}
-	return ruleName(head[:1]), head[1:], pattern
-}
-
-// filter reads one full rule.
-func (p *ruleParser) filter(s string, depth int) {
-	if s == "" {
-		return
-	}
-	letter, modifiers, pattern := cutRule(s)
-	switch letter {
-	case 0:
-		p.refuse(s, `is none of rsync's: it begins with "- ", "+ ", "merge ", "hide ", "show ", "protect ", "risk " or "!"`)
-	case '!':
-		if s != "!" && s != "clear" {
-			p.refuse(s, "has something after the !, which stands alone")
-			return
-		}
-		p.rules = nil
-	case ':':
-		p.problems = append(p.problems, fault.New(fault.ConfigNotBuilt, "rule %q (dir-merge) is not built yet", s).
-			Hint("name each file with merge"))
-	case '.':
-		p.merge(s, modifiers, pattern, depth)
-	default:
-		p.plain(s, letter, modifiers, pattern)
-	}
-}
-
-// plain reads a rule that has a pattern.
-func (p *ruleParser) plain(s string, letter byte, modifiers, pattern string) {
-	if pattern == "" {
-		p.refuse(s, "has no pattern")
-		return
-	}
-	r := newRule(pattern)
-	r.include = letter == '+' || letter == 'S' || letter == 'R'
-	side := letter == 'H' || letter == 'S' || letter == 'P' || letter == 'R'
-	r.receiver = letter == 'P' || letter == 'R'
-	sender, drop := false, false
-	for _, m := range modifiers {
-		switch {
-		case m == '!':
-			r.negate = true
-		case m == 's' && !side:
-			sender = true
-		case m == 'r' && !side:
-			r.receiver = true
-		case m == 'x': // about attributes, which are never sent
-			drop = true
-		case m == 'p': // about deletions only
-		default:
-			p.refuse(s, "has a modifier %q that is unknown or not built yet", m)
-			return
+// starRuns counts the places where a pattern has stars.
+func starRuns(pattern string) (n int) {
+	for i := range len(pattern) {
+		if pattern[i] == '*' && (i == 0 || pattern[i-1] != '*') {
+			n++
 		}
 	}
-	if sender && r.receiver {
-		sender, r.receiver = false, false
-	}
-	r.sender = sender || letter == 'H' || letter == 'S'
-	if !drop {
-		p.add(s, r)
-	}
+	return n
 }
 
-// merge reads the rules of a file.
-func (p *ruleParser) merge(s, modifiers, name string, depth int) {
-	list := modifiers == "-" || modifiers == "+"
-	switch {
-	case modifiers != "" && !list:
-		p.refuse(s, "has a modifier that is unknown or not built yet: only - and + go with merge")
-	case p.dir == "":
-		p.refuse(s, "merges a file, which cannot be done here")
-	case depth >= maxRuleDepth:
-		p.refuse(s, "merges files more than %d deep", maxRuleDepth)
-	case !filepath.IsLocal(filepath.FromSlash(name)):
-		p.refuse(s, "names a file that is not below the source")
-	default:
-		text, err := readRuleFile(filepath.Join(p.dir, filepath.FromSlash(name)))
-		if err != nil {
-			p.refuse(s, "cannot be read: %v", err)
-			return
-		}
-		p.lines(text, modifiers, depth+1)
-	}
-}
-
-// lines reads a merged file: comments and empty lines are nothing, blanks belong to the pattern.
-func (p *ruleParser) lines(text []byte, modifiers string, depth int) {
-	for line := range bytes.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
-		switch {
-		case line[0] == '#' || line[0] == ';' || len(p.rules) > maxRules:
-		case modifiers != "":
-			r := newRule(string(line))
-			r.include = modifiers == "+"
-			p.add(string(line), r)
-		default:
-			p.filter(string(line), depth)
+// clear empties the list, with what folders above said in it and the lists that it named itself.
+func (p *ruleParser) clear() {
+	for _, it := range p.items {
+		if it.list > 0 {
+			p.lists[it.list-1].gone = true
 		}
 	}
+	p.items, p.passedOn = nil, nil
 }
 
-func readRuleFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
+// cvs puts in what -C stands for.
+func (p *ruleParser) cvs(text string, t token) {
+	if t.pattern != "" {
+		p.refuse(text, "has a pattern, which -C does not take")
+		return
+	}
+	for _, pattern := range cvsRules() {
+		p.add(text, token{marks: t.marks | markPerishable, pattern: pattern})
+	}
+}
+
+// flatten puts every list in its place, so that they are asked as one, and ends the reading.
+func (r *Rules) flatten(problems []error) (*Rules, error) {
+	r.flat = r.put(always(), r.items)
+	count := len(r.flat)
+	for g := r.git; g != nil; g = g.parent {
+		count += len(g.rules)
+	}
+	if count > maxRules {
+		problems = append(problems, fault.New(fault.ConfigValue, "rules are more than %d", maxRules))
+	}
+	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errNotFile
+	return r, nil
+}
+
+func (r *Rules) put(flat []rule, items []listed) []rule {
+	for i := range items {
+		switch {
+		case len(flat) > maxRules:
+			return flat
+		case items[i].list > 0:
+			flat = r.put(flat, r.lists[items[i].list-1].items)
+		default:
+			flat = append(flat, items[i].rule)
+		}
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxRuleFile+1))
-	if err == nil && len(text) > maxRuleFile {
-		err = errors.New("is larger than 1 MiB")
-	}
-	return text, err
+	return flat
 }

@@ -84,7 +84,7 @@ func TestRulesAgreeWithRsync(t *testing.T) {
 		{"E17", []string{"/keep", "keep/k"}, true},
 		{"E18", []string{"P keep/", "P keep/***", "H foo/"}, false}, {"show", []string{"S foo/a", "H foo/*"}, false},
 		{"risk", []string{"R foo", "hide foo"}, false}, {"words", []string{"include foo/a", "exclude foo/*"}, false},
-		{"negate", []string{"-! */", "- x"}, false}, {"negate2", []string{"-,! foo/"}, false}, {"modifiers", []string{"-s foo", "-r x", "-p q", "-x z"}, false},
+		{"negate", []string{"-! */", "- x"}, false}, {"negate2", []string{"-,! foo/"}, false}, {"modifiers", []string{"-s foo", "-r x", "-p q", "-pp z"}, false},
 		{"both", []string{"-sr foo"}, false}, {"underscore", []string{"-_foo", "exclude,!_x/"}, false}, {"clear", []string{"- foo", "clear", "- x"}, false},
 		{"stars", []string{"**", "foo"}, true}, {"stars2", []string{"**foo"}, true}, {"stars3", []string{"x/**"}, true},
 		{"stars4", []string{"/**/t"}, true}, {"stars5", []string{"a/***"}, true}, {"slash", []string{"/"}, true}, {"slash2", []string{"//foo"}, true},
@@ -192,10 +192,10 @@ func TestRulesOrderAndWhatIsAlwaysLeftOut(t *testing.T) {
 
 func TestBadRulesAreAllNamed(t *testing.T) {
 	t.Parallel()
-	_, err := ParseRules([]string{"- "}, nil, []string{"foo", "-/ x", "-", "! x", "merge f", ": f", "dir-merge f", "-q x"})
+	_, err := ParseRules([]string{"- "}, nil, []string{"foo", "-/ x", "-", "! x", "merge f", ": f", "dir-merge f", "-q x", "-x z", "-C f"})
 	all := fault.All(err)
-	if len(all) != 9 {
-		t.Fatalf("got %d problems, want 9: %v", len(all), err)
+	if len(all) != 11 {
+		t.Fatalf("got %d problems, want 11: %v", len(all), err)
 	}
 	for _, e := range all {
 		if e.Code != fault.ConfigValue && e.Code != fault.ConfigNotBuilt || !strings.Contains(e.Msg, `rule "`) {

@@ -2,22 +2,36 @@ package filesync
 
 import "strings"
 
-// This is rsync's wildmatch, down to its corners: rsync is the oracle of what a pattern means
-// (https://github.com/RsyncProject/rsync, lib/wildmatch.c, describes the outcomes kept apart here).
+// This is wildmatch as rsync has it, and git, whose two differences are told apart in stars: they
+// are the oracles of what a pattern means, down to its corners. Each outcome that they keep apart is
+// kept apart here, so that hopeless attempts end as early as theirs.
 
 // outcome is what matching came to.
-type outcome int
+type outcome uint8
 
 const (
-	noMatch      outcome = iota
+	unknown      outcome = iota
+	noMatch              // try a star that takes more
 	match                // the whole text
 	abortAll             // the text ended too early: no longer prefix helps
 	abortToStars         // a slash was met: only a "**" to the left can help
 )
 
-// wildmatch reports whether the pattern matches text. *, ? and [] stop at a slash, ** does not.
-// With elements > 0 only the last so many path elements are matched; with elements < 0 a match may
-// begin after any slash.
+// matcher is one match under way.
+type matcher struct {
+	pattern, text string
+	git           bool
+	steps         int
+	memo          map[int][]outcome // by where a star stands: what it came to at each place of the text
+}
+
+// memoFrom is how many attempts are made before results are kept. From then on no place is tried
+// twice, so that the time is bounded by stars times text times pattern.
+const memoFrom = 500
+
+// wildmatch reports whether the pattern matches text as rsync has it. *, ? and [] stop at a slash, **
+// does not. With elements > 0 only the last so many path elements are matched; with elements < 0 a
+// match may begin after any slash.
 func wildmatch(pattern, text string, elements int) bool {
 	if elements > 0 {
 		var ok bool
@@ -25,18 +39,24 @@ func wildmatch(pattern, text string, elements int) bool {
 			return false
 		}
 	}
-	got := glob(pattern, text)
-	for elements < 0 && got != match && got != abortAll {
-		i := strings.IndexByte(text, '/')
+	m := matcher{pattern: pattern, text: text}
+	got := m.at(0, 0)
+	for at := 0; elements < 0 && got != match && got != abortAll; {
+		i := strings.IndexByte(text[at:], '/')
 		if i < 0 {
 			return false
 		}
-		text = text[i+1:]
-		if got = glob(pattern, text); got == abortToStars {
-			return false
-		}
+		at += i + 1
+		got = m.at(0, at)
 	}
 	return got == match
+}
+
+// gitmatch reports whether the pattern matches text as git has it: ** reaches beyond a slash only
+// where it is a whole path element.
+func gitmatch(pattern, text string) bool {
+	m := matcher{pattern: pattern, text: text, git: true}
+	return m.at(0, 0) == match
 }
 
 // lastElements gives the last n elements of a path, if it has as many.
@@ -51,46 +71,103 @@ func lastElements(path string, n int) (string, bool) {
 	return path, n == 1
 }
 
-func glob(p, text string) outcome {
-	for len(p) > 0 {
-		if p[0] == '*' {
-			return star(p, text)
+// at matches the pattern from p on with the text from t on.
+func (m *matcher) at(p, t int) outcome {
+	for p < len(m.pattern) {
+		if m.pattern[p] == '*' {
+			return m.stars(p, t)
 		}
-		if text == "" {
+		if t == len(m.text) {
 			return abortAll
 		}
-		rest, got := one(p, text[0])
+		rest, got := one(m.pattern[p:], m.text[t])
 		if got != match {
 			return got
 		}
-		p, text = rest, text[1:]
+		p, t = len(m.pattern)-len(rest), t+1
 	}
-	if text != "" {
-		return noMatch
-	}
-	return match
+	return when(t == len(m.text))
 }
 
-// star matches a pattern that begins with one or more stars.
-func star(p, text string) outcome {
-	rest := strings.TrimLeft(p, "*")
-	slashes := len(p)-len(rest) > 1
-	if rest == "" {
-		if !slashes && strings.IndexByte(text, '/') >= 0 {
-			return noMatch
-		}
+// stars matches from one or more stars at p on.
+func (m *matcher) stars(p, t int) outcome {
+	next := p
+	for next < len(m.pattern) && m.pattern[next] == '*' {
+		next++
+	}
+	far := next-p > 1
+	if m.git {
+		far = far && m.whole(p, next)
+	}
+	slash := strings.IndexByte(m.text[t:], '/')
+	switch {
+	case next == len(m.pattern) && !far && slash >= 0:
+		return noMatch
+	case next == len(m.pattern):
 		return match
-	}
-	for ; text != ""; text = text[1:] {
-		got := glob(rest, text)
-		switch {
-		case got == noMatch && !slashes && text[0] == '/':
-			return abortToStars
-		case got != noMatch && !(slashes && got == abortToStars):
-			return got
+	case !m.git || m.pattern[next] != '/':
+	case far: // a/**/b finds a/b
+		if m.at(next+1, t) == match {
+			return match
 		}
+	case slash < 0:
+		return abortAll
+	default:
+		return m.at(next, t+slash)
 	}
-	return abortAll
+	return m.take(p, next, t, far)
+}
+
+// whole reports whether stars are a path element of their own.
+func (m *matcher) whole(p, next int) bool {
+	rest := m.pattern[next:]
+	return (p == 0 || m.pattern[p-1] == '/') && (rest == "" || rest[0] == '/' || strings.HasPrefix(rest, `\/`))
+}
+
+// take lets stars take more and more of the text until what follows at next matches.
+func (m *matcher) take(p, next, from int, far bool) outcome {
+	got := abortAll // should the text end
+	t := from
+	for ; t < len(m.text); t++ {
+		if got = m.known(p, t); got != unknown {
+			break
+		}
+		m.steps++
+		got = m.at(next, t)
+		if got == noMatch && !far && m.text[t] == '/' {
+			got = abortToStars
+			break
+		}
+		if got != noMatch && !(far && got == abortToStars) {
+			break
+		}
+		got = abortAll
+	}
+	m.keep(p, from, t, got)
+	return got
+}
+
+func (m *matcher) known(p, t int) outcome {
+	if m.memo == nil || m.memo[p] == nil {
+		return unknown
+	}
+	return m.memo[p][t]
+}
+
+// keep notes what stars at p came to, which is the same for all places that they were tried at.
+func (m *matcher) keep(p, from, to int, got outcome) {
+	if m.steps < memoFrom {
+		return
+	}
+	if m.memo == nil {
+		m.memo = map[int][]outcome{}
+	}
+	if m.memo[p] == nil {
+		m.memo[p] = make([]outcome, len(m.text))
+	}
+	for t := from; t <= to && t < len(m.text); t++ {
+		m.memo[p][t] = got
+	}
 }
 
 // one matches the first element of a pattern, which is no star, with one byte, and gives the rest.
