@@ -20,6 +20,7 @@ func (c *call) connect(report event.Reporter) *sshx.Pool {
 		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
 		KnownHosts:  c.knownHosts(),
 		Report:      report,
+		Dialer:      newRate(int64(c.env.Sync.Bandwidth)).dialer(),
 		Passphrase: func(ctx context.Context, key string) ([]byte, error) {
 			ask.Lock()
 			defer ask.Unlock()

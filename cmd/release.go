@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"godeploy/deploy"
@@ -135,34 +134,9 @@ func runRelease(ctx context.Context, c *call) error {
 		return c.showPlan(plan)
 	}
 	result, err := fleet.Release(ctx, want)
+	c.remember(src)
 	c.sayReleased(result, err)
 	return c.end(report, result, err)
-}
-
-// scan reads the tree that [sync] from names.
-func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Source, error) {
-	s := c.env.Sync
-	from := s.From
-	if !filepath.IsAbs(from) {
-		from = filepath.Join(c.file.Dir, from)
-	}
-	rules, err := filesync.ParseRulesIn(from, s.Excludes(), s.Include, s.Filter)
-	if err != nil {
-		return nil, fault.New(fault.ConfigValue, "[sync] exclude, include or filter").At(c.file.Origin(c.env.Name, "sync.exclude")).Wrap(err)
-	}
-	began := c.sys.Now()
-	src, err := filesync.Scan(ctx, from, filesync.ScanOptions{
-		Rules: rules, Symlinks: s.Symlinks, Special: s.Special, OneFileSystem: s.OneFileSystem,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, note := range src.Notes {
-		report.Report(event.Event{Type: event.Warn, Phase: "scan", Msg: "scan: " + note})
-	}
-	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(),
-		Msg: fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))})
-	return src, nil
 }
 
 func (c *call) branchAllowed(g gitState) error {

@@ -51,7 +51,7 @@ func commands() []*command {
 		[]*command{demoCommand(), initCommand(), checkCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
-		[]*command{releaseCommand(), rollbackCommand(), releasesCommand()},
+		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{inventoryCommand()},
 		[]*command{helperCommand(), demoAppCommand()},
 	)

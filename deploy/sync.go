@@ -15,8 +15,8 @@ import (
 // is asked for at once costs one round trip and not one after the other.
 type Early interface {
 	// StageWhen is Stage for a request with a Holder, which takes the lock itself. The request goes out
-	// at once, and nothing of the tree before ready has returned nil; its error ends the stage.
-	StageWhen(ctx context.Context, req wire.StageRequest, src *filesync.Source, o filesync.SendOptions, ready func(context.Context) error) (wire.StageReply, filesync.Stats, error)
+	// at once, and nothing of the tree before ready has said how; its error ends the stage.
+	StageWhen(ctx context.Context, req wire.StageRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.StageReply, filesync.Stats, error)
 }
 
 // Unlocker is a Host that can let go of its lock before Close.

@@ -99,6 +99,22 @@ type SyncResult struct {
 	Took    time.Duration
 }
 
+// Staged names the release that has the tree: the new one where any host got it, else the one that every
+// host had already, or "" when they have it under several names.
+func (r *SyncResult) Staged() string {
+	id := ""
+	for _, h := range r.Hosts {
+		switch {
+		case h.Outcome == Staged:
+			return h.Release
+		case id != "" && id != h.Release:
+			return ""
+		}
+		id = h.Release
+	}
+	return id
+}
+
 // Sum adds up the hosts: counts are the most that any host needed, bytes those of all.
 func (r *SyncResult) Sum() Synced {
 	var sum Synced

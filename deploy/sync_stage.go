@@ -40,10 +40,10 @@ func (s *syncRun) sendTree(ctx context.Context, m *member, req wire.StageRequest
 				s.leave()
 			}
 		}()
-		return early.StageWhen(ctx, req, s.source, s.sendOptions(m), func(ctx context.Context) error {
+		return early.StageWhen(ctx, req, s.source, func(ctx context.Context) (filesync.SendOptions, error) {
 			err := s.ready(ctx)
 			waited = err == nil
-			return err
+			return s.sendOptions(m), err
 		})
 	}
 	if err := s.ready(ctx); err != nil {

@@ -17,12 +17,13 @@ var (
 )
 
 // StageWhen sends the request at once. What the host says first comes while ready is waited for.
-func (h *helped) StageWhen(ctx context.Context, req wire.StageRequest, src *filesync.Source, o filesync.SendOptions, ready func(context.Context) error) (wire.StageReply, filesync.Stats, error) {
+func (h *helped) StageWhen(ctx context.Context, req wire.StageRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.StageReply, filesync.Stats, error) {
 	var reply wire.StageReply
 	var stats filesync.Stats
 	h.locked.Store(true) // by the request; Close lets go of it
 	err := h.client.Stream(ctx, wire.KindStage, &req, func(rw io.ReadWriter) (err error) {
-		if err := ready(ctx); err != nil {
+		o, err := ready(ctx)
+		if err != nil {
 			return err
 		}
 		stats, err = filesync.Send(ctx, src, rw, o)
