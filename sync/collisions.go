@@ -29,13 +29,13 @@ func (m *Manifest) Collisions(fold Fold) [][2]string {
 		return nil
 	}
 	type place struct{ dir, key string }
-	folder := newFolder(fold)
+	spelling := newSpelling(fold)
 	seen := make(map[place]string)
 	var pairs [][2]string
 	for i := range m.Entries {
 		path := m.Entries[i].Path
 		dir, name := split(path)
-		at := place{dir, folder.key(name)}
+		at := place{dir, spelling.key(name)}
 		first, taken := seen[at]
 		if !taken {
 			seen[at] = path
@@ -48,14 +48,14 @@ func (m *Manifest) Collisions(fold Fold) [][2]string {
 	return pairs
 }
 
-// folder makes keys of names, equal for names that a file system takes for one.
-type folder struct {
+// spelling makes keys of names, equal for names that a file system takes for one.
+type spelling struct {
 	fold  Fold
 	parts map[rune]string // what a character is made of
 }
 
-func newFolder(fold Fold) *folder {
-	f := &folder{fold: fold}
+func newSpelling(fold Fold) *spelling {
+	f := &spelling{fold: fold}
 	if fold.Form {
 		f.parts = make(map[rune]string)
 		for made := range strings.FieldsSeq(decompositions) {
@@ -66,7 +66,7 @@ func newFolder(fold Fold) *folder {
 	return f
 }
 
-func (f *folder) key(name string) string {
+func (f *spelling) key(name string) string {
 	if !utf8.ValidString(name) {
 		return name // such bytes are no characters to anybody
 	}
@@ -81,7 +81,7 @@ func (f *folder) key(name string) string {
 
 // decompose writes a name with every accent as a character of its own, and accents in one order.
 // Accents that Unicode keeps apart by their order may come out the same: rather a pair too many.
-func (f *folder) decompose(name string) string {
+func (f *spelling) decompose(name string) string {
 	out := make([]rune, 0, 2*len(name))
 	marks := 0 // how many accents stand at the end of out
 	for _, whole := range name {
@@ -99,7 +99,7 @@ func (f *folder) decompose(name string) string {
 }
 
 // decomposed gives what a character is made of, itself when it is one.
-func (f *folder) decomposed(r rune) string {
+func (f *spelling) decomposed(r rune) string {
 	const first, last = 0xac00, 0xd7a3 // the Hangul syllables, laid out by their parts
 	if r >= first && r <= last {
 		n := r - first

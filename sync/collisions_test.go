@@ -74,7 +74,7 @@ for c in range(0x110000):
         if n != chr(c): sys.stdout.buffer.write((chr(c) + n + "\n").encode())`
 	out, err := exec.CommandContext(t.Context(), python, "-c", ask).Output()
 	ok(t, err)
-	f := newFolder(Fold{Form: true})
+	f := newSpelling(Fold{Form: true})
 	lines := strings.Fields(string(out))
 	if len(lines) < 13_000 {
 		t.Fatalf("python knows %d characters only", len(lines))

@@ -2,10 +2,7 @@ package filesync
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,8 +13,11 @@ import (
 // local is the FS of this machine. Every path is resolved from the root's descriptor without
 // following a link, so that nobody who may write below the root can lead it astray.
 type local struct {
-	root *os.File
-	walk atomic.Bool // openat2 is missing here (old kernel, seccomp): walk by component
+	dir     string
+	top     folder // the root itself
+	folders folders
+	walk    atomic.Bool // openat2 is missing here (old kernel, seccomp): walk by component
+	closed  atomic.Bool
 }
 
 // OpenLocal opens a folder of this machine as an FS. Links in dir itself are followed.
@@ -28,10 +28,16 @@ func OpenLocal(dir string) (FS, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &local{root: os.NewFile(uintptr(fd), dir)}, nil
+	return &local{dir: dir, top: folder{fd: fd}}, nil
 }
 
-func (l *local) Close() error { return l.root.Close() }
+func (l *local) Close() error {
+	if l.closed.Swap(true) {
+		return wrap("close", l.dir, fs.ErrClosed)
+	}
+	l.folders.close()
+	return wrap("close", l.dir, unix.Close(l.top.fd))
+}
 
 // retry repeats a system call that a signal broke off.
 func retry[T any](call func() (T, error)) (T, error) {
@@ -61,7 +67,7 @@ func (l *local) openBelow(path string, flags int) (int, error) {
 	flags |= unix.O_CLOEXEC | unix.O_NOFOLLOW
 	if !l.walk.Load() {
 		fd, err := retry(func() (int, error) {
-			return unix.Openat2(int(l.root.Fd()), path, &unix.OpenHow{
+			return unix.Openat2(l.top.fd, path, &unix.OpenHow{
 				Flags:   uint64(flags),
 				Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 			})
@@ -79,7 +85,7 @@ func (l *local) openBelow(path string, flags int) (int, error) {
 
 // walkBelow is openBelow one component at a time.
 func (l *local) walkBelow(path string, flags int) (int, error) {
-	dir, err := unix.FcntlInt(l.root.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	dir, err := unix.FcntlInt(uintptr(l.top.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
@@ -96,24 +102,6 @@ func (l *local) walkBelow(path string, flags int) (int, error) {
 		}
 		dir, path = fd, rest
 	}
-}
-
-// at opens the folder path lies in, runs f with it and the last component, and names path in the error.
-func (l *local) at(op, path string, f func(dir int, name string) error) error {
-	if err := checkPath(path); err != nil {
-		return wrap(op, path, err)
-	}
-	parent, name := split(path)
-	if parent == "." {
-		return do(op, path, func() error { return f(int(l.root.Fd()), name) })
-	}
-	dir, err := l.openBelow(parent, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return wrap(op, path, err)
-	}
-	err = do(op, path, func() error { return f(dir, name) })
-	_ = unix.Close(dir) // opened for a path only: nothing to lose
-	return err
 }
 
 func (l *local) Lstat(path string) (info Info, err error) {
@@ -165,118 +153,76 @@ func (l *local) Readlink(path string) (text string, err error) {
 	return text, err
 }
 
-func (l *local) ReadDir(path string) ([]Info, error) {
-	if err := checkPath(path); err != nil {
-		return nil, wrap("readdir", path, err)
-	}
-	fd, err := l.openBelow(path, unix.O_RDONLY|unix.O_DIRECTORY)
+func (l *local) Open(path string) (FileReader, error) {
+	f, err := l.open(path)
 	if err != nil {
-		return nil, wrap("readdir", path, err)
+		return nil, err
 	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close()
-	names, err := dir.Readdirnames(MaxEntries + 1)
-	if err != nil && len(names) == 0 && !isEOF(err) {
-		return nil, wrap("readdir", path, err)
-	}
-	if len(names) > MaxEntries {
-		return nil, wrap("readdir", path, errTooMany)
-	}
-	slices.Sort(names)
-	infos := make([]Info, 0, len(names))
-	for _, name := range names {
-		info, err := retry(func() (Info, error) { return statAt(fd, name) })
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, wrap("lstat", join(path, name), err)
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
+	return f, nil
 }
 
-func (l *local) Open(path string) (FileReader, error) {
-	var fd int
+func (l *local) open(path string) (*localFile, error) {
 	err := l.at("open", path, func(dir int, name string) error {
 		// Looked at before it is opened: to open a device can have effects of its own.
 		info, err := statAt(dir, name)
-		if err != nil {
-			return err
+		if err == nil && info.Kind != File {
+			err = errNotFile
 		}
-		if info.Kind != File {
-			return errNotFile
-		}
-		fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := localFile{os.NewFile(uintptr(fd), path)}
-	if info, err := f.Stat(); err != nil || info.Kind != File {
-		_ = f.Close() // nothing was written
-		return nil, wrap("open", path, errors.Join(errNotFile, err))
-	}
-	return f, nil
+	f, _, err := l.openSeen(path)
+	return f, err
 }
 
-// localFile is an open file that can say Info of itself.
-type localFile struct{ *os.File }
-
-func (f localFile) Stat() (Info, error) {
-	var st unix.Stat_t
-	if err := do("stat", f.Name(), func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
-		return Info{}, err
+// openSeen is open for what was just seen to be a regular file, and says what it is now.
+func (l *local) openSeen(path string) (*localFile, Info, error) {
+	f := &localFile{fdFile{path: path}}
+	err := l.at("open", path, func(dir int, name string) (err error) {
+		f.fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, Info{}, err
 	}
-	return infoOf("", &st), nil
+	info, err := f.Stat()
+	if err == nil && info.Kind != File {
+		err = wrap("open", path, errNotFile)
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, Info{}, err
+	}
+	return f, info, nil
 }
 
 func (l *local) Create(path string, perm uint32) (FileWriter, error) {
-	var fd int
-	err := l.at("create", path, func(dir int, name string) (err error) {
+	w, err := l.create(path, perm)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (l *local) create(path string, perm uint32) (*localWriter, error) {
+	w := &localWriter{fdFile{path: path}}
+	perm &= 0o777
+	err := l.in("create", path, func(dir *folder, name string) (err error) {
 		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-		fd, err = unix.Openat(dir, name, flags, perm&0o700)
+		if w.fd, err = unix.Openat(dir.fd, name, flags, perm); err != nil {
+			return err
+		}
+		if err = w.exactly(dir, perm); err != nil {
+			err = errors.Join(err, w.Close())
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &localWriter{os.NewFile(uintptr(fd), path)}
-	// By descriptor and after the fact: the umask has no say.
-	if err := do("chmod", path, func() error { return unix.Fchmod(fd, perm&0o777) }); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// localWriter is a file that is being written.
-type localWriter struct{ *os.File }
-
-func (w *localWriter) Chtimes(mtime int64) error {
-	sec, nsec := floorDiv(mtime)
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}
-	return do("chtimes", w.Name(), func() error {
-		return unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(w.Fd())), times, 0)
-	})
-}
-
-func (l *local) Clone(old, path string, perm uint32) error {
-	from, err := l.Open(old)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	to, err := l.Create(path, perm)
-	if err != nil {
-		return err
-	}
-	err = unix.IoctlFileClone(int(to.(*localWriter).Fd()), int(from.(localFile).Fd()))
-	if err = errors.Join(err, to.Close()); err == nil {
-		return nil
-	}
-	return errors.Join(wrap("clone", path, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)), l.RemoveAll(path))
+	return w, nil
 }
 
 func (l *local) Mkdir(path string, perm uint32) error {
@@ -322,6 +268,8 @@ func (l *local) Link(old, path string) error {
 }
 
 func (l *local) Rename(old, path string) error {
+	defer l.folders.drop(path)
+	defer l.folders.drop(old)
 	return l.at("rename", old, func(from int, oldName string) error {
 		return l.at("rename", path, func(to int, name string) error {
 			return unix.Renameat(from, oldName, to, name)
@@ -336,8 +284,7 @@ func (l *local) Symlink(target, path string) error {
 }
 
 func (l *local) Chtimes(path string, mtime int64) error {
-	sec, nsec := floorDiv(mtime)
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}
+	times := timesOf(mtime)
 	return l.at("chtimes", path, func(dir int, name string) error {
 		return unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW)
 	})
@@ -362,12 +309,12 @@ func (l *local) SyncDir(path string) error {
 }
 
 func (l *local) Sync() error {
-	return do("sync", l.root.Name(), func() error { return unix.Syncfs(int(l.root.Fd())) })
+	return do("sync", l.dir, func() error { return unix.Syncfs(l.top.fd) })
 }
 
 func (l *local) Free() (Space, error) {
 	var st unix.Statfs_t
-	if err := do("statfs", l.root.Name(), func() error { return unix.Fstatfs(int(l.root.Fd()), &st) }); err != nil {
+	if err := do("statfs", l.dir, func() error { return unix.Fstatfs(l.top.fd, &st) }); err != nil {
 		return Space{}, err
 	}
 	space := Space{Bytes: int64(st.Bavail) * st.Bsize, Nodes: int64(st.Ffree)}
@@ -381,6 +328,7 @@ func (l *local) RemoveAll(path string) error {
 	if path == "." {
 		return wrap("remove", path, errPath)
 	}
+	defer l.folders.drop(path)
 	return removeTree(path, l.removeOne, l.emptyDir)
 }
 
