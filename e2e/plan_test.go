@@ -60,6 +60,7 @@ func houseplan() map[string]room {
 		"e2e/hosts/app":   {floor: 9},
 		"e2e/hosts/fleet": {floor: 10, outside: []string{sys}},
 		"e2e/mutants":     {floor: 10},
+		"e2e/bench":       {floor: 10, outside: []string{sys}},
 		"e2e":             {floor: 11, outside: []string{crypto, sys}},
 	}
 }
@@ -82,5 +83,5 @@ func prints(path string) bool {
 }
 
 func isMain(path string) bool {
-	return slices.Contains([]string{"cmd/godeploy", "cmd/godeploy-helper", "e2e/hosts/fleet", "e2e/mutants"}, path)
+	return slices.Contains([]string{"cmd/godeploy", "cmd/godeploy-helper", "e2e/hosts/fleet", "e2e/mutants", "e2e/bench"}, path)
 }
