@@ -60,6 +60,7 @@ setsid /bin/sh -c "$1" </dev/null & p=$!
 ( trap '' TERM INT HUP; while [ "$(up)" = "$h" ]; do sleep 0.3; done; end ) >/dev/null 2>&1 & w=$!
 wait $p; r=$?
 while kill -0 $p; do wait $p; r=$?; done 2>/dev/null
+[ $r -le 128 ] || { wait $p; q=$?; [ $q = 127 ] || r=$q; }
 end 2>/dev/null
 kill -KILL $w 2>/dev/null
 exit $r`
