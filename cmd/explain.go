@@ -115,6 +115,8 @@ func hostExplanations() []explanation {
 		{fault.ClockSkew, "The host's clock differs too much from yours.", "start its time synchronisation."},
 		{fault.LayoutRefused, "The app's folder on the host does not look as the layout needs it, for example because current is a real folder.",
 			"see the hint: the old folder has to be moved away once, by you."},
+		{fault.DeleteRefused, "A sync in place would delete more of what is on the host than max_delete allows. Nothing was changed.",
+			"look at godeploy sync --dry-run --list; if all of it is right, allow it with --max-delete."},
 		{fault.SharedMissing, "A file that [shared] files names is not on the host.", "put it into shared/ under the app's path."},
 		{fault.LockHeld, "Somebody else is changing these hosts. The lock belongs to a live connection and ends with it.",
 			"wait, or ask the holder that the message names."},

@@ -42,7 +42,7 @@ func (s *syncRun) placeOn(ctx context.Context, m *member, line *Synced) error {
 func refused(err error) bool {
 	for _, f := range fault.All(err) {
 		switch f.Code {
-		case fault.LayoutRefused, fault.LockHeld, fault.LockLost, fault.ConfigValue, fault.SyncSource,
+		case fault.LayoutRefused, fault.DeleteRefused, fault.LockHeld, fault.LockLost, fault.ConfigValue, fault.SyncSource,
 			fault.SyncSourceChanged, fault.SudoNeeded, fault.HelperArch, fault.Usage:
 		default:
 			return false

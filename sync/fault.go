@@ -42,7 +42,8 @@ func decodeFault(payload []byte) error {
 	code := fault.Code(parts[0])
 	switch code {
 	case fault.SyncSource, fault.SyncSourceChanged, fault.SyncVerify, fault.DiskFull, fault.InodeFull,
-		fault.Interrupted, fault.Protocol, fault.LayoutRefused, fault.ReleaseUnknown:
+		fault.Interrupted, fault.Protocol, fault.LayoutRefused, fault.ReleaseUnknown,
+		fault.DeleteRefused, fault.ConfigValue, fault.SudoNeeded:
 	default:
 		code = fault.Internal
 	}

@@ -79,8 +79,8 @@ func isPartial(name string) int {
 	return 0
 }
 
-func (l *releaseFolder) done(parent *basis, want *Manifest) bool {
-	return l.o.SkipUnchanged && parent.intact && parent.root() == want.Root()
+func (l *releaseFolder) done(_ context.Context, parent *basis, want *Manifest) (bool, error) {
+	return l.o.SkipUnchanged && parent.intact && parent.root() == want.Root(), nil
 }
 
 // prepare makes sure that there is room and that the release is not there yet, and makes its stage.

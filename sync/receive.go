@@ -42,8 +42,9 @@ type layout interface {
 	inspect(ctx context.Context, parent *basis) error
 	// others gives more trees that may have what the parent lacks, which is so many bytes.
 	others(ctx context.Context, lacking int64) []*basis
-	// done reports whether the tree needs nothing made at all.
-	done(parent *basis, want *Manifest) bool
+	// done reports whether the tree needs nothing made at all. It may change the parent: what is built
+	// comes out of that.
+	done(ctx context.Context, parent *basis, want *Manifest) (bool, error)
 	// prepare makes the stage for what the blueprint says.
 	prepare(ctx context.Context, r *receiver) error
 	// path is where a file is made.
@@ -118,7 +119,11 @@ func (r *receiver) run(ctx context.Context) error {
 	}
 	r.stats.Files, r.stats.Bytes = want.Files(), want.Bytes()
 	r.stats.Unchanged = root == want.Root()
-	if !r.layout.done(r.parent, want) {
+	done, err := r.layout.done(ctx, r.parent, want)
+	if err != nil {
+		return err
+	}
+	if !done {
 		if err := r.build(ctx, want); err != nil {
 			return err
 		}
@@ -348,6 +353,8 @@ func (r *receiver) diskFault(err error) error {
 		return err
 	case isFull(err):
 		return fault.New(fault.DiskFull, "disk is full").Hint("keep fewer releases, or make room").Wrap(err)
+	case r.o.ID == "":
+		return err
 	}
 	return fmt.Errorf("release %s: %w", r.o.ID, err)
 }

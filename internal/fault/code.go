@@ -30,6 +30,7 @@ const (
 	InodeFull         Code = "inode-full"
 	ClockSkew         Code = "clock-skew"
 	LayoutRefused     Code = "layout-refused"
+	DeleteRefused     Code = "delete-refused"
 	SharedMissing     Code = "shared-missing"
 	LockHeld          Code = "lock-held"
 	LockLost          Code = "lock-lost"
