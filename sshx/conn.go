@@ -14,7 +14,7 @@ import (
 	"godeploy/internal/fault"
 )
 
-// Conn is one logged-in connection to a host. It carries up to six sessions at once; more wait for
+// Conn is one logged-in connection to a host. It carries up to nine sessions at once; more wait for
 // their turn. All methods may be called from any goroutine. The caller closes it.
 type Conn struct {
 	client   *ssh.Client
@@ -26,8 +26,9 @@ type Conn struct {
 	work     sync.WaitGroup
 
 	mu     sync.Mutex
-	closed bool  // by Close
-	why    error // what ended it otherwise
+	closed bool          // by Close
+	why    error         // what ended it otherwise
+	rtt    time.Duration // the shortest round trip so far; 0 is none yet
 }
 
 // newConn watches over a logged-in client.
@@ -63,6 +64,22 @@ func viaOf(hop *Conn) string {
 		return outer + "," + hop.target.Name
 	}
 	return hop.target.Name
+}
+
+// RoundTrip is the shortest time so far that the host took to answer; 0 when nothing was asked yet. It
+// holds the host's own time too, so it is never less than the way takes.
+func (c *Conn) RoundTrip() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rtt
+}
+
+func (c *Conn) roundTrip(took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rtt == 0 || took < c.rtt {
+		c.rtt = took
+	}
 }
 
 // Done is closed when the connection has ended, for whatever reason; Err then says which.
@@ -140,7 +157,11 @@ func (c *Conn) keepAlive(every time.Duration) {
 func (c *Conn) ping(limit time.Duration) bool {
 	answer := make(chan error, 1)
 	go func() { // ends with the answer, or with the connection
+		asked := time.Now()
 		_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+		if err == nil {
+			c.roundTrip(time.Since(asked))
+		}
 		answer <- err
 	}()
 	late := time.NewTicker(limit)

@@ -18,7 +18,7 @@ const (
 	// default MaxStartups starts to drop them at ten.
 	maxHandshakes = 8
 	// maxSessions is how many sessions one connection carries; sshd's default MaxSessions is ten.
-	maxSessions = 6
+	maxSessions = 9
 	// dialTries counts the first try and the three that follow a hang-up.
 	dialTries = 4
 )

@@ -28,6 +28,20 @@ func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.process(ctx, command)
+}
+
+// StartSpare is Start for a session that is good to have but can be done without: where the connection
+// carries nearly as many as it can, or the host refuses one more, it fails at once.
+func (c *Conn) StartSpare(ctx context.Context, command string) (*Process, error) {
+	s, err := c.openSpare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.process(ctx, command)
+}
+
+func (s *session) process(ctx context.Context, command string) (*Process, error) {
 	p := &Process{s: s, stderr: new(tail), closed: make(chan struct{})}
 	s.Stderr = p.stderr
 	stdin, err := s.StdinPipe()

@@ -40,9 +40,9 @@ func (c *Conn) open(ctx context.Context) (*session, error) {
 		if !in {
 			return nil, c.endError()
 		}
-		opened, err := within(ctx, c, c.client.NewSession, func(late *ssh.Session) { _ = late.Close() })
+		s, err := c.newSession(ctx)
 		if err == nil {
-			return &session{Session: opened, conn: c, ended: make(chan struct{})}, nil
+			return s, nil
 		}
 		var refusal *ssh.OpenChannelError
 		if !errors.As(err, &refusal) {
@@ -59,6 +59,37 @@ func (c *Conn) open(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 	}
+}
+
+// openSpare opens a session if there is a place for it now, and one is left for others.
+func (c *Conn) openSpare(ctx context.Context) (*session, error) {
+	if !c.sessions.tryEnter() {
+		return nil, errNoSpare
+	}
+	s, err := c.newSession(ctx)
+	var refusal *ssh.OpenChannelError
+	switch {
+	case errors.As(err, &refusal):
+		c.sessions.shrink() // remembered: the server has no more
+		return nil, errNoSpare
+	case err != nil:
+		c.sessions.leave()
+	}
+	return s, err
+}
+
+// errNoSpare says that a connection carries as many sessions as it can.
+var errNoSpare = errors.New("no session to spare")
+
+// newSession asks the host for a session. The time until it says yes is that of a round trip.
+func (c *Conn) newSession(ctx context.Context) (*session, error) {
+	asked := time.Now()
+	opened, err := within(ctx, c, c.client.NewSession, func(late *ssh.Session) { _ = late.Close() })
+	if err != nil {
+		return nil, err
+	}
+	c.roundTrip(time.Since(asked))
+	return &session{Session: opened, conn: c, ended: make(chan struct{})}, nil
 }
 
 // noSession says that the host does not open even one.

@@ -39,6 +39,17 @@ func (t *turnstile) enter(ctx context.Context, done <-chan struct{}) (bool, erro
 	}
 }
 
+// tryEnter takes a place if one is free and another is left then.
+func (t *turnstile) tryEnter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.used >= t.width-1 {
+		return false
+	}
+	t.used++
+	return true
+}
+
 // leave gives the place back.
 func (t *turnstile) leave() {
 	t.mu.Lock()

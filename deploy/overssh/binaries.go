@@ -1,12 +1,17 @@
 package overssh
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"sync"
+
+	"godeploy/internal/wire"
 )
 
 // Binary is one helper that can be pushed to hosts of one kind.
@@ -15,10 +20,23 @@ type Binary struct {
 	Arch string // as GOARCH: amd64, arm64
 	Hash string // hex SHA-256 of Content
 	load func() ([]byte, error)
+	pack func() ([]byte, error) // Content, packed by gzip
 }
 
 // Content gives the executable. It is read or unpacked anew on each call.
 func (b Binary) Content() ([]byte, error) { return b.load() }
+
+// upload gives it as a host can take it.
+func (b Binary) upload(gzipped bool) (wire.Upload, error) {
+	up := wire.Upload{Hash: b.Hash, Packing: "raw"}
+	content := b.load
+	if gzipped {
+		up.Packing, content = "gzip", b.pack
+	}
+	var err error
+	up.Content, err = content()
+	return up, err
+}
 
 // Binaries are the helpers this build of godeploy has. Safe for concurrent use.
 type Binaries struct {
@@ -29,7 +47,8 @@ type Binaries struct {
 // itself, as `godeploy helper`, where system and architecture are its own.
 func Helpers() *Binaries {
 	if blobs := embedded(); len(blobs) > 0 {
-		return &Binaries{sync.OnceValues(func() ([]Binary, error) { return unpackAll(blobs) })}
+		list := builtIn(blobs)
+		return &Binaries{func() ([]Binary, error) { return list, nil }}
 	}
 	return &Binaries{sync.OnceValues(self)}
 }
@@ -61,7 +80,19 @@ func self() ([]Binary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the running godeploy: %w", err)
 	}
-	return []Binary{{OS: runtime.GOOS, Arch: runtime.GOARCH, Hash: hashOf(content), load: load}}, nil
+	pack := sync.OnceValues(func() ([]byte, error) { return gzipped(content) })
+	return []Binary{{OS: runtime.GOOS, Arch: runtime.GOARCH, Hash: hashOf(content), load: load, pack: pack}}, nil
+}
+
+func gzipped(content []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(content)
+	err = errors.Join(err, w.Close())
+	return b.Bytes(), err
 }
 
 func hashOf(content []byte) string {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,6 +26,7 @@ type Connector struct {
 	Helpers  *Binaries
 	Parallel int
 	Report   event.Reporter
+	Lanes    int // channels for one long stream: 0 is by the round trip, 1 is one; see wire.Lanes
 }
 
 // Connect connects every host, in the order given, or none: when one fails, the others are closed
@@ -110,16 +110,9 @@ type cannotHelp struct{ why string }
 
 func (e *cannotHelp) Error() string { return e.why }
 
-// helper starts the helper, installing it first where it is missing.
+// helper starts the helper, pushing it on the same session where it is missing.
 func (c *Connector) helper(ctx context.Context, conn *sshx.Conn) (*wire.Client, wire.HelloReply, error) {
 	client, err := c.meet(ctx, conn)
-	var need *wire.NeedError
-	if errors.As(err, &need) {
-		if err := c.install(ctx, conn, need); err != nil {
-			return nil, wire.HelloReply{}, err
-		}
-		client, err = c.meet(ctx, conn)
-	}
 	if err != nil {
 		return nil, wire.HelloReply{}, err
 	}
@@ -147,7 +140,7 @@ func (c *Connector) meet(ctx context.Context, conn *sshx.Conn) (*wire.Client, er
 	if err != nil {
 		return nil, err
 	}
-	return wire.NewClient(ctx, process, wire.Options{})
+	return wire.NewClient(ctx, process, wire.Options{Install: c.install, Lanes: c.lanes(conn)})
 }
 
 func (c *Connector) ours(hash string) bool {
@@ -155,26 +148,16 @@ func (c *Connector) ours(hash string) bool {
 	return slices.ContainsFunc(list, func(b Binary) bool { return b.Hash == hash })
 }
 
-// install pushes the helper for the host's kind and proves that it arrived whole.
-func (c *Connector) install(ctx context.Context, conn *sshx.Conn, need *wire.NeedError) error {
+// install gives the helper for the host's kind.
+func (c *Connector) install(need *wire.NeedError) (wire.Upload, error) {
 	if need.Dir == "" {
-		return &cannotHelp{"no folder there can keep and run one"}
+		return wire.Upload{}, &cannotHelp{"no folder there can keep and run one"}
 	}
 	b, ok := c.Helpers.For(need.OS, need.Arch)
 	if !ok {
-		return &cannotHelp{fmt.Sprintf("none is built in for %s %s", need.OS, need.Arch)}
+		return wire.Upload{}, &cannotHelp{fmt.Sprintf("none is built in for %s %s", need.OS, need.Arch)}
 	}
-	content, err := b.Content()
-	if err != nil {
-		return err
-	}
-	var out, said bounded
-	err = conn.Run(ctx, wire.InstallCommand(b.Hash), bytes.NewReader(content), &out, &said)
-	if err == nil && strings.HasSuffix(strings.TrimSpace(out.String()), wire.Installed) {
-		return nil
-	}
-	return fault.New(fault.Protocol, "the helper cannot be installed").
-		Fact("| %s", strings.TrimSpace(said.String())).Wrap(err)
+	return b.upload(need.Unpack("gzip"))
 }
 
 // bounded keeps the first 4 KiB of what is written to it.

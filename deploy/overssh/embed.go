@@ -1,40 +1,45 @@
 package overssh
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
-
-	"github.com/klauspost/compress/zstd"
+	"io"
+	"strings"
 )
 
-// blob is one compressed helper as `make helper` leaves it.
+// blob is one helper as `make helper` leaves it: packed by gzip, which hosts can undo, and the SHA-256
+// of what is packed, so that it need not be unpacked to know its name.
 type blob struct {
 	os, arch string
 	packed   []byte
+	sum      string
 }
 
 // maxHelper bounds an unpacked helper.
 const maxHelper = 32 << 20
 
-func unpackAll(blobs []blob) ([]Binary, error) {
+func builtIn(blobs []blob) []Binary {
 	list := make([]Binary, 0, len(blobs))
 	for _, b := range blobs {
-		load := func() ([]byte, error) { return unpack(b) }
-		content, err := load()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, Binary{OS: b.os, Arch: b.arch, Hash: hashOf(content), load: load})
+		list = append(list, Binary{
+			OS: b.os, Arch: b.arch, Hash: strings.TrimSpace(b.sum),
+			load: func() ([]byte, error) { return unpack(b) },
+			pack: func() ([]byte, error) { return b.packed, nil },
+		})
 	}
-	return list, nil
+	return list
 }
 
 func unpack(b blob) ([]byte, error) {
-	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxHelper))
-	if err != nil {
-		return nil, err
+	r, err := gzip.NewReader(bytes.NewReader(b.packed))
+	var content []byte
+	if err == nil {
+		content, err = io.ReadAll(io.LimitReader(r, maxHelper+1))
 	}
-	defer r.Close()
-	content, err := r.DecodeAll(b.packed, nil)
+	if err == nil && (len(content) > maxHelper || hashOf(content) != strings.TrimSpace(b.sum)) {
+		err = fmt.Errorf("it is not what was built")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("unpack the helper for %s/%s: %w", b.os, b.arch, err)
 	}

@@ -30,6 +30,7 @@ type host struct {
 	// under is held for reading by whatever changes a layout under its lock. A change that was
 	// cancelled ends in its own time, and the lock must not go before it.
 	under sync.RWMutex
+	door  door
 }
 
 func newHost() (*host, error) {
@@ -56,6 +57,7 @@ func newHost() (*host, error) {
 		wire.KindProcs:   on(procs),
 		wire.KindSignal:  on(signalProc),
 		wire.KindFile:    on(file),
+		wire.KindLanes:   h.lanes,
 	}
 	return h, nil
 }
@@ -80,8 +82,9 @@ func on[T any, P message[T]](do func(context.Context, T) (any, error)) wire.Hand
 // serve answers until the controller goes. The order at the end keeps two runs apart: handlers have
 // ended their programs, what these left behind is killed, and then the locks go.
 func (h *host) serve(ctx context.Context, rwc io.ReadWriteCloser) error {
-	server := &wire.Server{Handler: h.handle}
+	server := &wire.Server{Handler: h.handle, Greet: h.greet}
 	err := server.Serve(ctx, rwc)
+	h.door.close()
 	h.programs.killAll()
 	h.locks.releaseAll()
 	return err
@@ -95,19 +98,22 @@ func (h *host) handle(ctx context.Context, r *wire.Request) (any, error) {
 	return do(ctx, r)
 }
 
-func (h *host) hello(context.Context, wire.Nothing) (any, error) {
+func (h *host) hello(context.Context, wire.Nothing) (any, error) { return h.greet() }
+
+// greet says who the helper is.
+func (h *host) greet() (wire.HelloReply, error) {
 	hash, err := h.hash()
 	if err != nil {
-		return nil, err
+		return wire.HelloReply{}, err
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return wire.HelloReply{}, err
 	}
 	me := self()
 	return wire.HelloReply{
 		Protocol: wire.Protocol, Hash: hash, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
-		UID: os.Getuid(), User: me.name, Home: me.home, BootID: strings.TrimSpace(string(boot)), Now: time.Now(),
+		PID: os.Getpid(), UID: os.Getuid(), User: me.name, Home: me.home, BootID: strings.TrimSpace(string(boot)), Now: time.Now(),
 	}, nil
 }
 

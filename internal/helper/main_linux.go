@@ -26,6 +26,13 @@ func Main(ctx context.Context, stdin io.Reader, stdout io.Writer, stderr io.Writ
 		}
 		return 0
 	}
+	if os.Getenv(wire.JoinEnv) != "" {
+		if err := joinHelper(stdin, stdout); err != nil {
+			_, _ = fmt.Fprintf(stderr, "godeploy-helper: join: %v\n", err)
+			return 1
+		}
+		return 0
+	}
 	unix.Umask(0o022)
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
 	defer stop()

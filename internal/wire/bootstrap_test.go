@@ -93,12 +93,20 @@ func (p *talk) Close() error {
 	return p.ReadCloser.Close()
 }
 
-func (a account) install(content io.Reader, hash string) (string, error) {
-	cmd := a.start(InstallCommand(hash))
-	cmd.Stdin = content
+// install pushes a helper the way a client does, only all in one go, and tells what the host said.
+func (a account) install(content []byte, hash string) (string, error) {
+	cmd := a.start(BootstrapCommand())
+	cmd.Stdin = pushed("raw", content, hash)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+func pushed(packing string, content []byte, hash string) io.Reader {
+	return io.MultiReader(strings.NewReader(fmt.Sprintf("%s %d %s\n", packing, len(content), hash)), bytes.NewReader(content))
+}
+
+// started reports whether a helper has spoken.
+func started(out string) bool { return strings.Contains(out, string(magic[:])) }
 
 // program is this very program: content and hash.
 func program(t *testing.T) ([]byte, string) {
@@ -127,7 +135,7 @@ func TestBootstrapNeedsThenInstallsThenStarts(t *testing.T) {
 			if !ok || need.OS != "Linux" || need.Arch == "" || need.Dir != a.home+"/.cache/godeploy" {
 				t.Fatalf("at first: got %+v, want a NeedError", need)
 			}
-			if out, err := a.install(bytes.NewReader(content), hash); err != nil || !strings.HasSuffix(out, Installed+"\n") {
+			if out, err := a.install(content, hash); err != nil || !started(out) {
 				t.Fatalf("install: %q, %v", out, err)
 			}
 			if err := a.ask(t, other, hash); err != nil {
@@ -161,7 +169,7 @@ func TestInstallRefusesWhatIsNotWhole(t *testing.T) {
 			"another machine's with hash": {foreign, sum(foreign)},
 			"no hash":                     {content, "$(touch /tmp/pwn)"},
 		} {
-			if out, err := a.install(bytes.NewReader(tc.b), tc.hash); err == nil || strings.Contains(out, Installed) {
+			if out, err := a.install(tc.b, tc.hash); err == nil || started(out) || !strings.Contains(out, failWord) {
 				t.Errorf("%s, %s: got %q, want it refused", shell, name, out)
 			}
 		}
@@ -250,14 +258,14 @@ func TestBootstrapPassesOverNoexec(t *testing.T) {
 	if want := fmt.Sprintf("/var/tmp/godeploy-%d\n", os.Getuid()); !strings.HasPrefix(out, needWord) || !strings.HasSuffix(out, want) {
 		t.Errorf("home noexec: got %q, want the other folder", out)
 	}
-	if out := in(bytes.NewReader(content), noexec+elsewhere, InstallCommand(hash)); !strings.HasSuffix(out, Installed+"\n") {
+	if out := in(pushed("raw", content, hash), noexec+elsewhere, BootstrapCommand()); !started(out) {
 		t.Errorf("install: got %q", out)
 	}
 	nowhere := noexec + ` && mount -t tmpfs -o noexec,mode=1777 none /var/tmp`
 	if out := in(nil, nowhere, BootstrapCommand(hash)); !strings.HasSuffix(out, " -\n") {
 		t.Errorf("noexec everywhere: got %q", out)
 	}
-	if out := in(bytes.NewReader(content), nowhere, InstallCommand(hash)); strings.Contains(out, Installed) {
+	if out := in(pushed("raw", content, hash), nowhere, BootstrapCommand()); started(out) {
 		t.Errorf("install with noexec everywhere: got %q", out)
 	}
 }
@@ -284,13 +292,13 @@ func TestBootstrapPassesOverWhatIsWholeButCannotRun(t *testing.T) {
 	}
 	content, hash := program(t)
 	home := t.TempDir()
-	if out, err := (account{"/bin/sh", home}).install(bytes.NewReader(content), hash); err != nil {
+	if out, err := (account{"/bin/sh", home}).install(content, hash); err != nil {
 		t.Fatalf("install: %q, %v", out, err)
 	}
 	text := `mount --bind "$HOME" "$HOME" && mount -o remount,bind,noexec "$HOME" && exec sh -c "$1"`
 	cmd := exec.Command("unshare", "-m", "sh", "-c", text, "-", BootstrapCommand(hash))
 	cmd.Env = []string{"HOME=" + home, "PATH=/usr/bin:/bin"}
-	if out, err := cmd.CombinedOutput(); !strings.HasPrefix(string(out), needWord) && mountable(t) {
+	if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), needWord) && mountable(t) {
 		t.Errorf("noexec: got %q, %v, want the host's need", out, err)
 	}
 }
@@ -309,7 +317,7 @@ func mountable(t *testing.T) bool {
 func TestCommandsAreConstantText(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("a", 64)
-	for _, c := range []string{BootstrapCommand(hash, "'; touch /tmp/pwn; '"), InstallCommand(hash), BootstrapCommand()} {
+	for _, c := range []string{BootstrapCommand(hash, "'; touch /tmp/pwn; '"), JoinCommand(4711), BootstrapCommand()} {
 		inner := strings.TrimSuffix(strings.TrimPrefix(c, "exec /bin/sh -c '"), "'")
 		if strings.ContainsAny(inner, "'!\n") || strings.Contains(inner, "pwn") || strings.Contains(inner, `\\`) {
 			t.Errorf("not fit for every login shell: %s", c)

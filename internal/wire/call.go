@@ -19,14 +19,24 @@ type call struct {
 	id   uint32
 	done chan result // gets exactly one
 	out  *outputs    // of an Exec
-	st   *stream     // of a Stage
+	st   *stream     // of a request that carries data
 	left sync.Once
+
+	place chan struct{}           // nil for what the helper answers at once
+	abort context.CancelCauseFunc // of a stream: asks the host to stop
 }
 
 // result is how an exchange ended.
 type result struct {
 	payload []byte
 	err     error
+}
+
+// leave gives the call's place among those under way back.
+func (k *call) leave() {
+	if k.place != nil {
+		<-k.place
+	}
 }
 
 // finish gives the call its end, once.
@@ -115,12 +125,12 @@ func (c *Client) Stream(ctx context.Context, kind Kind, req Checker, talk func(i
 	if !kind.streams() {
 		return fault.New(fault.Internal, "request 0x%02x carries no data", uint8(kind))
 	}
-	k := &call{kind: kind}
+	inner, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	k := &call{kind: kind, abort: stop}
 	if err := c.start(ctx, k, req); err != nil {
 		return err
 	}
-	inner, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	talked := make(chan error, 1)
 	go func() {
 		err := talk(k.st)
@@ -133,7 +143,11 @@ func (c *Client) Stream(ctx context.Context, kind Kind, req Checker, talk func(i
 	}()
 	r := c.wait(inner, k, nil)
 	k.st.fail(r.asStreamEnd())
-	if err := <-talked; err != nil && (r.err == nil || blamesTalk(inner, r.err)) {
+	err := <-talked
+	switch {
+	case blamesTalk(inner, r.err):
+		return context.Cause(inner).(talkFailed).error
+	case err != nil && r.err == nil:
 		return err
 	}
 	return r.into(kind, reply)
@@ -264,6 +278,7 @@ func (c *Client) take(f Frame) error {
 	k := c.calls[f.ID]
 	if k != nil && (f.Kind == KindReply || f.Kind == KindError || f.Kind == KindUnsupported) {
 		delete(c.calls, f.ID)
+		k.leave()
 	}
 	c.mu.Unlock()
 	if k == nil {
@@ -313,6 +328,12 @@ func lostErr(cause error) error {
 func notMet(noise []byte, silent bool, o Options, err error) error {
 	if need := parseNeed(noise); need != nil {
 		return need
+	}
+	if own, ok := errors.AsType[*fault.Error](err); ok {
+		return own
+	}
+	if why := parseFail(noise); why != "" {
+		return fault.New(fault.Protocol, "the helper cannot be installed").Fact("%s", why)
 	}
 	var e *fault.Error
 	switch {

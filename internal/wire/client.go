@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -20,6 +21,10 @@ type Options struct {
 	Silence      time.Duration // without a frame from the helper the connection is lost; 0: 30 s
 	CancelGrace  time.Duration // how long a cancelled call waits to learn what became of it; 0: 5 s
 	Capabilities []string      // announced to the helper
+	Lanes        Lanes         // further channels for the data of streams
+	// Install gives the helper for a host that has none; it is sent and started at once. Nil, or an
+	// error: NewClient fails with the *NeedError, or with that error.
+	Install func(*NeedError) (Upload, error)
 }
 
 func (o Options) withDefaults() Options {
@@ -42,8 +47,10 @@ func (o Options) withDefaults() Options {
 // wait for each other. Close it.
 type Client struct {
 	*conn
-	o    Options
-	peer Preface
+	o        Options
+	peer     Preface
+	greeting *HelloReply   // what the helper said about itself unasked
+	places   chan struct{} // a place for each request that may be under way
 
 	order sync.Mutex // held from a request's id to its frame
 
@@ -51,6 +58,7 @@ type Client struct {
 	last  uint32
 	calls map[uint32]*call
 	lost  error // set once, when the connection has ended
+	lanes laneSet
 
 	gone chan struct{} // closed with lost
 	work sync.WaitGroup
@@ -84,19 +92,20 @@ func NewClient(ctx context.Context, rwc io.ReadWriteCloser, o Options) (*Client,
 // meet exchanges the prefaces.
 func meet(rwc io.ReadWriteCloser, o Options) (*Client, error) {
 	c := &Client{
-		conn:  newConn(rwc, bufio.NewReaderSize(rwc, 64<<10), o.Start),
-		o:     o,
-		calls: map[uint32]*call{},
-		gone:  make(chan struct{}),
+		conn:   newConn(rwc, bufio.NewReaderSize(rwc, 64<<10), o.Start),
+		o:      o,
+		places: make(chan struct{}, maxRequests),
+		calls:  map[uint32]*call{},
+		gone:   make(chan struct{}),
 	}
-	var noise []byte
-	silent, err := c.watched(func() (err error) {
-		if noise, err = skipNoise(c.r, o.Noise); err != nil {
-			return err
+	noise, silent, err := c.prefaced()
+	if need := parseNeed(noise); errors.Is(err, errNeed) && need != nil && o.Install != nil {
+		up, ierr := o.Install(need)
+		if ierr != nil {
+			return nil, ierr
 		}
-		c.peer, err = readPrefaceRest(c.r)
-		return err
-	})
+		noise, silent, err = c.install(up)
+	}
 	if err != nil {
 		return nil, notMet(noise, silent, o, err)
 	}
@@ -105,20 +114,72 @@ func meet(rwc io.ReadWriteCloser, o Options) (*Client, error) {
 			c.peer.Protocol, Protocol).Hint("another version of godeploy installed it")
 	}
 	// The helper's end waits for this; until then it takes no request.
-	if _, err := c.watched(func() error {
+	if _, err := c.watched(func(func()) error {
 		return WritePreface(rwc, Preface{Protocol, o.Capabilities})
 	}); err != nil {
 		return nil, lostErr(err)
 	}
 	c.limit = o.Silence
+	if c.peer.Can(greets) {
+		if err := c.greeted(); err != nil {
+			return nil, lostErr(err)
+		}
+	}
 	return c, nil
+}
+
+// prefaced skips the noise and reads the helper's preface.
+func (c *Client) prefaced() (noise []byte, silent bool, err error) {
+	silent, err = c.watched(func(func()) (err error) {
+		if noise, err = skipNoise(c.r, c.o.Noise); err != nil {
+			return err
+		}
+		c.peer, err = readPrefaceRest(c.r)
+		return err
+	})
+	return noise, silent, err
+}
+
+// slowest is how many bytes a second an upload of the helper has to make.
+const slowest = 4 << 10
+
+// install sends the helper to a host that waits for it, and meets it.
+func (c *Client) install(up Upload) (noise []byte, silent bool, err error) {
+	head := fmt.Sprintf("%s %d %s\n", up.Packing, len(up.Content), up.Hash)
+	c.limit = c.o.Silence
+	_ = c.write(append([]byte(head), up.Content...)) // what the host says of it tells more
+	// Most of it may still be under way.
+	c.limit = c.o.Start + time.Duration(len(up.Content)/slowest)*time.Second
+	if noise, silent, err = c.prefaced(); silent {
+		err = fault.New(fault.SSHLost, "the host took too long over the installation of the helper")
+	}
+	return noise, silent, err
+}
+
+// greeted reads what the helper says about itself.
+func (c *Client) greeted() error {
+	f, _, err := c.recv()
+	if err != nil {
+		return err
+	}
+	if f.Kind != KindHello || f.ID != 0 {
+		return breach("frame 0x%02x in place of a greeting", uint8(f.Kind))
+	}
+	c.greeting = new(HelloReply)
+	if err := decode(f.Payload, c.greeting); err != nil {
+		return breach("a greeting that makes no sense: %v", err)
+	}
+	return nil
 }
 
 // Can reports whether the helper announced the capability.
 func (c *Client) Can(capability string) bool { return c.peer.Can(capability) }
 
-// Hello asks the helper who it is.
+// Hello gives who the helper is. It asks only a helper that has not said it by itself.
 func (c *Client) Hello(ctx context.Context) (HelloReply, error) {
+	if c.greeting != nil {
+		return *c.greeting, nil
+	}
 	var r HelloReply
 	err := c.Call(ctx, KindHello, &Nothing{}, &r)
 	return r, err
@@ -170,11 +231,14 @@ func (c *Client) lose(cause error) {
 		return
 	}
 	c.lost = lostErr(cause)
-	calls := c.calls
-	c.calls = nil
+	calls, lanes := c.calls, c.lanes.open
+	c.calls, c.lanes.open = nil, nil
 	close(c.gone)
 	c.mu.Unlock()
 	_ = c.rwc.Close() // nothing was left unsaid
+	for _, l := range lanes {
+		_ = l.rwc.Close() // the same
+	}
 	for _, k := range calls {
 		k.finish(result{err: c.lost})
 	}
@@ -210,12 +274,34 @@ func (c *Client) start(ctx context.Context, k *call, req Checker) error {
 	if len(payload) > MaxFrame {
 		return fault.New(fault.Protocol, "request 0x%02x has %d bytes, more than the %d that fit", uint8(k.kind), len(payload), MaxFrame)
 	}
+	if err := c.enter(ctx, k); err != nil {
+		return err
+	}
 	c.order.Lock() // the helper breaks with a peer whose ids do not rise
 	defer c.order.Unlock()
 	if err := c.register(k); err != nil {
+		k.leave()
 		return err
 	}
 	return c.transmit(k.kind, k.id, payload)
+}
+
+// enter waits until the helper has room for one more request; a ping needs none.
+func (c *Client) enter(ctx context.Context, k *call) error {
+	if k.kind == KindPing {
+		return nil
+	}
+	select {
+	case c.places <- struct{}{}:
+		k.place = c.places
+		return nil
+	case <-c.gone:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.lost
+	case <-ctx.Done():
+		return fault.New(fault.Interrupted, "the request was cancelled before it was sent").Wrap(context.Cause(ctx))
+	}
 }
 
 // transmit sends a frame; a connection that does not take it is lost.
@@ -242,6 +328,7 @@ func (c *Client) register(k *call) error {
 	k.id = c.last
 	if k.kind.streams() {
 		k.st = newStream(func(kind Kind, p []byte) error { return c.transmit(kind, k.id, p) })
+		k.st.pace = c.pace(k)
 	}
 	c.calls[k.id] = k
 	return nil

@@ -30,6 +30,7 @@ const (
 	KindSignal  Kind = 0x0d // SignalRequest to {}
 	KindFile    Kind = 0x0e // FileRequest to FileReply
 	KindPlace   Kind = 0x0f // PlaceRequest, then data both ways, to PlaceReply
+	KindLanes   Kind = 0x10 // {} to LanesReply
 )
 
 // Frames within an exchange, under its id.
@@ -42,6 +43,7 @@ const (
 	KindReply       Kind = 0x45 // helper: the end, well
 	KindError       Kind = 0x46 // helper: the end, ErrorReply
 	KindUnsupported Kind = 0x47 // helper: the end, this optional request is not known here
+	KindSegment     Kind = 0x48 // controller: u64 place, bytes of a stream that uses lanes
 )
 
 // kindOptional is the first kind that a peer may meet without knowing it; below it an unknown kind
@@ -49,7 +51,7 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindPlace }
+func (k Kind) known() bool { return k >= KindHello && k <= KindLanes }
 
 // streams reports whether the request k carries data.
 func (k Kind) streams() bool { return k == KindStage || k == KindPlace }
@@ -60,6 +62,9 @@ const (
 	maxChunk  = 64 << 10
 	window    = 4 << 20 // bytes of data under way in each direction of a stream
 	headerLen = 9
+	// piece is how much of a frame has to get through within the time limit, so that a slow line
+	// can carry a long one while a peer that only trickles is still found out.
+	piece = 128 << 10
 )
 
 // Frame is one message: a kind, the exchange it belongs to, and its payload.
@@ -71,7 +76,10 @@ type Frame struct {
 
 // ReadFrame reads one frame. It allocates only after the length was found to be within MaxFrame;
 // io.EOF means that the peer ended between two frames.
-func ReadFrame(r io.Reader) (Frame, error) {
+func ReadFrame(r io.Reader) (Frame, error) { return readFrame(r, func() {}) }
+
+// readFrame calls progress after every piece of a long frame.
+func readFrame(r io.Reader, progress func()) (Frame, error) {
 	var h [headerLen]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return Frame{}, err
@@ -82,8 +90,13 @@ func ReadFrame(r io.Reader) (Frame, error) {
 		return Frame{}, fmt.Errorf("frame of %d bytes, more than the %d allowed", n, MaxFrame)
 	}
 	f.Payload = make([]byte, n)
-	if _, err := io.ReadFull(r, f.Payload); err != nil {
-		return Frame{}, fmt.Errorf("frame cut short: %w", noEOF(err))
+	for rest := f.Payload; len(rest) > 0; {
+		p := rest[:min(len(rest), piece)]
+		if _, err := io.ReadFull(r, p); err != nil {
+			return Frame{}, fmt.Errorf("frame cut short: %w", noEOF(err))
+		}
+		rest = rest[len(p):]
+		progress()
 	}
 	return f, nil
 }
@@ -117,7 +130,7 @@ func newConn(rwc io.ReadWriteCloser, r *bufio.Reader, limit time.Duration) *conn
 	return &conn{rwc: rwc, r: r, limit: limit}
 }
 
-// send writes one frame whole, in one Write. A peer that takes none of it for the limit loses the
+// send writes one frame whole. A peer that takes none of a piece of it for the limit loses the
 // connection: a frame cannot be taken back half way.
 func (c *conn) send(kind Kind, id uint32, payload []byte) error {
 	if len(payload) > MaxFrame {
@@ -126,21 +139,44 @@ func (c *conn) send(kind Kind, id uint32, payload []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	c.buf = AppendFrame(c.buf[:0], Frame{kind, id, payload})
-	stalled := time.AfterFunc(c.limit, func() { _ = c.rwc.Close() }) // only to unblock the write
-	defer stalled.Stop()
-	_, err := c.rwc.Write(c.buf)
-	return err
+	return c.write(c.buf)
 }
 
-// watched calls read with a watchdog: a peer that completes nothing within the limit loses the
-// connection. It reports whether that happened.
-func (c *conn) watched(read func() error) (silent bool, err error) {
+// sendFrame is send for a frame that is encoded already.
+func (c *conn) sendFrame(b []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.write(b)
+}
+
+// write writes piece by piece, each within the limit. The lock is held.
+func (c *conn) write(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), piece)
+		stalled := time.AfterFunc(c.limit, func() { _ = c.rwc.Close() }) // only to unblock the write
+		_, err := c.rwc.Write(b[:n])
+		stalled.Stop()
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// watched calls read with a watchdog: a peer that neither completes it nor lets it call progress
+// within the limit loses the connection. It reports whether that happened.
+func (c *conn) watched(read func(progress func()) error) (silent bool, err error) {
 	fired := make(chan struct{})
 	dog := time.AfterFunc(c.limit, func() {
 		close(fired)
 		_ = c.rwc.Close() // only to unblock the read
 	})
-	err = read()
+	err = read(func() {
+		if dog.Stop() { // else it has barked
+			dog.Reset(c.limit)
+		}
+	})
 	if !dog.Stop() {
 		<-fired
 		return true, err
@@ -150,8 +186,8 @@ func (c *conn) watched(read func() error) (silent bool, err error) {
 
 // recv reads one frame under the watchdog.
 func (c *conn) recv() (f Frame, silent bool, err error) {
-	silent, err = c.watched(func() error {
-		f, err = ReadFrame(c.r)
+	silent, err = c.watched(func(progress func()) error {
+		f, err = readFrame(c.r, progress)
 		return err
 	})
 	return f, silent, err

@@ -117,7 +117,7 @@ func FuzzServer(f *testing.F) {
 // FuzzMeeting: whatever a host says, the client ends without a panic.
 func FuzzMeeting(f *testing.F) {
 	f.Add([]byte("noise"), AppendFrame(nil, Frame{KindReply, 1, []byte("{}")}))
-	f.Add([]byte("GODEPLOY-NEED a b c\n"), []byte{})
+	f.Add([]byte("GODEPLOY-NEED a b raw c\n"), []byte{})
 	f.Fuzz(func(t *testing.T, noise, frames []byte) {
 		near, far := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, far) }()

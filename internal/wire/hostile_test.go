@@ -89,14 +89,14 @@ func TestNoiseIsShown(t *testing.T) {
 func TestNeedIsUnderstood(t *testing.T) {
 	t.Parallel()
 	err := meetWith(t, func(c net.Conn) {
-		_, _ = io.WriteString(c, "motd\nGODEPLOY-NEED Linux x86_64 /home/a b/.cache/godeploy\n")
+		_, _ = io.WriteString(c, "motd\nGODEPLOY-NEED Linux x86_64 raw,gzip /home/a b/.cache/godeploy\n")
 		_ = c.Close()
 	})
 	need, _ := errors.AsType[*NeedError](err)
-	if need == nil || *need != (NeedError{"Linux", "x86_64", "/home/a b/.cache/godeploy"}) {
+	if need == nil || *need != (NeedError{"Linux", "x86_64", "raw,gzip", "/home/a b/.cache/godeploy"}) {
 		t.Errorf("got %#v", err)
 	}
-	if n := parseNeed([]byte("GODEPLOY-NEED Linux armv6l -\n")); n == nil || n.Dir != "" {
+	if n := parseNeed([]byte("GODEPLOY-NEED Linux armv6l raw -\n")); n == nil || n.Dir != "" {
 		t.Errorf("got %+v, want no folder", n)
 	}
 }

@@ -19,6 +19,7 @@ type HelloReply struct {
 	OS       string    `json:"os"`
 	Arch     string    `json:"arch"`
 	CPUs     int       `json:"cpus"`
+	PID      int       `json:"pid,omitempty"` // of the running helper
 	UID      int       `json:"uid"`
 	User     string    `json:"user"`
 	Home     string    `json:"home"`

@@ -34,16 +34,23 @@ func (p Preface) Can(capability string) bool { return slices.Contains(p.Capabili
 
 // WritePreface writes the magic, the protocol and the capabilities.
 func WritePreface(w io.Writer, p Preface) error {
-	list := strings.Join(p.Capabilities, " ")
-	if len(list) > maxCapabilities {
-		return fmt.Errorf("capability list of %d bytes", len(list))
+	if n := len(strings.Join(p.Capabilities, " ")); n > maxCapabilities {
+		return fmt.Errorf("capability list of %d bytes", n)
 	}
+	_, err := w.Write(p.encode())
+	return err
+}
+
+func (p Preface) encode() []byte {
+	list := strings.Join(p.Capabilities, " ")
 	b := append([]byte(nil), magic[:]...)
 	b = binary.BigEndian.AppendUint16(b, p.Protocol)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(list)))
-	_, err := w.Write(append(b, list...))
-	return err
+	return append(b, list...)
 }
+
+// greets is the capability of a helper that says who it is right behind its preface.
+const greets = "greets"
 
 // readPreface reads a preface that must stand at the very start.
 func readPreface(r io.Reader) (Preface, error) {
@@ -80,7 +87,8 @@ func readPrefaceRest(r io.Reader) (Preface, error) {
 	return p, nil
 }
 
-// skipNoise reads up to and with the magic and returns what stood before it, at most limit bytes.
+// skipNoise reads up to and with the magic and returns what stood before it, at most limit bytes. It
+// stops with errNeed behind a line in which the bootstrap says what it needs.
 func skipNoise(r *bufio.Reader, limit int) (noise []byte, err error) {
 	for len(noise) < limit+len(magic) {
 		b, err := r.ReadByte()
@@ -91,12 +99,16 @@ func skipNoise(r *bufio.Reader, limit int) (noise []byte, err error) {
 		if b == magic[3] && bytes.HasSuffix(noise, magic[:]) {
 			return noise[:len(noise)-len(magic)], nil
 		}
+		if b == '\n' && bytes.HasPrefix(noise[bytes.LastIndexByte(noise[:len(noise)-1], '\n')+1:], []byte(needWord+" ")) {
+			return noise, errNeed
+		}
 	}
 	return noise, errNoMagic
 }
 
 var (
 	errNoMagic  = errors.New("no helper answered")
+	errNeed     = errors.New("no helper is there")
 	errTooLarge = fmt.Errorf("message larger than %d bytes", MaxFrame)
 )
 
@@ -105,7 +117,9 @@ var (
 type NeedError struct {
 	OS   string // as uname -s says: Linux
 	Arch string // as uname -m says: x86_64
-	Dir  string // the folder a helper can be installed in and run from; "" when there is none
+	// Unpacks are the ways of packing that the host can undo, joined by commas: raw,gzip.
+	Unpacks string
+	Dir     string // the folder a helper can be installed in and run from; "" when there is none
 }
 
 // Error names the system.
@@ -123,14 +137,29 @@ func parseNeed(noise []byte) *NeedError {
 		if !ok {
 			continue
 		}
-		f := strings.SplitN(string(rest), " ", 3)
-		if len(f) != 3 || f[0] == "" || f[1] == "" {
+		f := strings.SplitN(string(rest), " ", 4)
+		if len(f) != 4 || f[0] == "" || f[1] == "" || f[2] == "" {
 			continue
 		}
-		if f[2] == "-" {
-			f[2] = ""
+		if f[3] == "-" {
+			f[3] = ""
 		}
-		return &NeedError{OS: f[0], Arch: f[1], Dir: f[2]}
+		return &NeedError{OS: f[0], Arch: f[1], Unpacks: f[2], Dir: f[3]}
 	}
 	return nil
+}
+
+// Unpack reports whether the host can undo a way of packing.
+func (e *NeedError) Unpack(packing string) bool {
+	return slices.Contains(strings.Split(e.Unpacks, ","), packing)
+}
+
+// parseFail finds the reason why the bootstrap could not install a helper.
+func parseFail(noise []byte) string {
+	for line := range bytes.Lines(noise) {
+		if rest, ok := bytes.CutPrefix(line, []byte(failWord+" ")); ok {
+			return string(bytes.TrimRight(rest, "\r\n"))
+		}
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,9 @@ type Server struct {
 	Handler      Handler
 	Capabilities []string
 	Silence      time.Duration // without a frame the controller is taken for gone; 0: 30 s
+	// Greet gives what the helper says about itself before it is asked, so that the controller need
+	// not wait another round trip for it. Nil, or an error: the controller asks.
+	Greet func() (HelloReply, error)
 }
 
 // maxRequests is how many requests may be under way at once.
@@ -79,6 +83,7 @@ type session struct {
 	closed bool
 	last   uint32
 	open   map[uint32]*Request
+	lanes  []io.Closer
 }
 
 // Serve answers the controller at the other end of rwc until that ends, is silent for too long,
@@ -116,6 +121,9 @@ func (s *Server) Serve(ctx context.Context, rwc io.ReadWriteCloser) error {
 func (s *session) close() {
 	s.mu.Lock()
 	s.closed = true
+	for _, l := range s.lanes {
+		_ = l.Close() // wakes its reader; nobody is left to read for
+	}
 	s.mu.Unlock()
 	s.work.Wait()
 }
@@ -140,11 +148,11 @@ func (s *session) read() error {
 }
 
 func (s *session) meet() error {
-	if err := WritePreface(s.rwc, Preface{Protocol, s.server.Capabilities}); err != nil {
+	if _, err := s.rwc.Write(s.first()); err != nil {
 		return err
 	}
 	var p Preface
-	silent, err := s.watched(func() (err error) {
+	silent, err := s.watched(func(func()) (err error) {
 		p, err = readPreface(s.r)
 		return err
 	})
@@ -158,6 +166,23 @@ func (s *session) meet() error {
 		return fault.New(fault.Protocol, "the controller speaks protocol %d, this helper %d", p.Protocol, Protocol)
 	}
 	return err
+}
+
+// first is what the helper says first: the preface, and who it is.
+func (s *session) first() []byte {
+	p := Preface{Protocol, s.server.Capabilities}
+	var greeting []byte
+	if s.server.Greet != nil {
+		if hello, err := s.server.Greet(); err == nil {
+			greeting, _ = json.Marshal(hello) // plain fields: cannot fail
+			p.Capabilities = append(slices.Clone(p.Capabilities), greets)
+		}
+	}
+	b := p.encode()
+	if greeting != nil {
+		b = AppendFrame(b, Frame{KindHello, 0, greeting})
+	}
+	return b
 }
 
 // take acts on one frame; an error ends the session.
@@ -187,7 +212,7 @@ func (r *Request) take(f Frame) error {
 	case KindCancel:
 		r.cancel(context.Canceled)
 		return nil
-	case KindData, KindDataEnd, KindWindow:
+	case KindData, KindDataEnd, KindWindow, KindSegment:
 		if r.st == nil {
 			return breach("data for request 0x%02x", uint8(r.Kind))
 		}
@@ -245,6 +270,7 @@ func (r *Request) run(ctx context.Context) {
 	if r.st != nil {
 		stop := context.AfterFunc(ctx, func() { r.st.fail(context.Cause(ctx)) })
 		defer stop()
+		r.st.grow(r.s.room())
 	}
 	reply, err := r.s.server.Handler(ctx, r)
 	r.cancel(nil)

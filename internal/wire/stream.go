@@ -10,19 +10,31 @@ import (
 // other said it can keep, so one slow stream never stops the frames of the others.
 type stream struct {
 	send func(kind Kind, payload []byte) error
+	pace *pace // of a stream that may use lanes
 
-	mu     sync.Mutex
-	wake   sync.Cond
-	in     [][]byte
-	held   int // bytes in in
-	eaten  int // bytes read since the peer was last told
-	ended  bool
+	mu    sync.Mutex
+	wake  sync.Cond
+	in    [][]byte
+	early early  // what came before its turn
+	next  uint64 // place of what is to come after in
+	held  int    // bytes in in and early
+	eaten int    // bytes read since the peer was last told
+	limit int    // bytes the peer may have under way to us
+	size  uint64 // of all data, once said is set
+	said  bool   // the peer has said where its data ends
+	ended bool   // and all of it has come
+
+	segments bool // the peer spreads it over lanes
+
 	credit int
+	sent   uint64   // bytes of data given away
+	heard  bool     // the peer has answered: it knows of this stream
+	out    *stripes // nil: everything goes over the first channel
 	err    error
 }
 
 func newStream(send func(Kind, []byte) error) *stream {
-	s := &stream{send: send, credit: window}
+	s := &stream{send: send, credit: window, limit: window}
 	s.wake.L = &s.mu
 	return s
 }
@@ -72,20 +84,34 @@ func (s *stream) grant(n int) int {
 	return n
 }
 
-// Write sends p, waiting for the peer to make room.
+// Write sends p, waiting for the peer to make room. Over lanes an error may show only at a later Write.
 func (s *stream) Write(p []byte) (int, error) {
 	sent := 0
 	for sent < len(p) {
+		began := s.pace.now()
 		n, err := s.reserve(min(len(p)-sent, maxChunk))
 		if err != nil {
 			return sent, err
 		}
-		if err := s.send(KindData, p[sent:sent+n]); err != nil {
+		if err := s.give(p[sent : sent+n]); err != nil {
 			return sent, err
 		}
 		sent += n
+		s.pace.count(n, began)
 	}
 	return sent, nil
+}
+
+// give hands on what room was reserved for.
+func (s *stream) give(p []byte) error {
+	s.mu.Lock()
+	out, at := s.out, s.sent
+	s.sent += uint64(len(p))
+	s.mu.Unlock()
+	if out != nil {
+		return out.put(at, p)
+	}
+	return s.send(KindData, p)
 }
 
 // reserve takes up to want bytes of the window, at least one.
@@ -104,44 +130,110 @@ func (s *stream) reserve(want int) (int, error) {
 }
 
 // end says that this side sends no more.
-func (s *stream) end() error { return s.send(KindDataEnd, nil) }
+func (s *stream) end() error {
+	s.mu.Lock()
+	out, size := s.out, s.sent
+	s.mu.Unlock()
+	if out == nil {
+		return s.send(KindDataEnd, nil)
+	}
+	if err := out.finish(); err != nil {
+		return err
+	}
+	return s.send(KindDataEnd, binary.BigEndian.AppendUint64(nil, size))
+}
 
 // accept takes a frame of the stream from the peer; an error is a breach of the protocol.
 func (s *stream) accept(f Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.wake.Broadcast()
+	s.heard = true
 	switch f.Kind {
 	case KindData:
-		return s.push(f.Payload)
-	case KindDataEnd:
-		if s.ended {
-			return breach("data ended twice")
+		return s.place(s.next, f.Payload)
+	case KindSegment:
+		s.segments = true
+		at, p, err := segment(f.Payload)
+		if err != nil {
+			return err
 		}
-		s.ended = true
+		return s.place(at, p)
+	case KindDataEnd:
+		return s.finish(f.Payload)
 	case KindWindow:
 		return s.widen(f.Payload)
 	}
 	return nil
 }
 
-func (s *stream) push(p []byte) error {
-	if s.ended {
+// place keeps a piece that begins there in the stream.
+func (s *stream) place(at uint64, p []byte) error {
+	switch {
+	case at < s.next:
+		return breach("data twice")
+	case s.held+s.eaten+len(p) > s.limit || at-s.next > uint64(s.limit):
+		return breach("more data than the window of %d bytes", s.limit)
+	case s.said && at+uint64(len(p)) > s.size, s.ended:
 		return breach("data after its end")
-	}
-	if s.held+s.eaten+len(p) > window {
-		return breach("more data than the window of %d bytes", window)
 	}
 	if s.err != nil || len(p) == 0 {
 		return nil
 	}
 	s.held += len(p)
-	if last := len(s.in) - 1; last >= 0 && len(p) < small && len(s.in[last]) < maxChunk {
-		s.in[last] = append(s.in[last], p...)
-		return nil
+	if at > s.next {
+		return s.early.add(at, p)
 	}
-	s.in = append(s.in, p)
+	s.next += uint64(len(p))
+	s.in = join(s.in, p)
+	return s.catchUp()
+}
+
+// catchUp moves on what had come before its turn.
+func (s *stream) catchUp() error {
+	for {
+		r, ok := s.early.take(s.next)
+		if !ok {
+			break
+		}
+		s.in = append(s.in, r.parts...)
+		s.next = r.end()
+	}
+	if len(s.early) > 0 && s.early[0].at < s.next {
+		return breach("data twice")
+	}
+	s.ended = s.said && s.next == s.size
 	return nil
+}
+
+// finish takes the peer's word on where its data ends: here, or at the given size.
+func (s *stream) finish(p []byte) error {
+	if s.said {
+		return breach("data ended twice")
+	}
+	s.said, s.size = true, s.next
+	if len(p) == segmentLen {
+		s.size = binary.BigEndian.Uint64(p)
+	}
+	if s.size < s.next || len(p) != segmentLen && len(p) != 0 {
+		return breach("data ends before its end")
+	}
+	if last := len(s.early) - 1; last >= 0 && s.early[last].end() > s.size {
+		return breach("data after its end")
+	}
+	s.ended = s.next == s.size
+	return nil
+}
+
+// grow lets the peer have more bytes under way.
+func (s *stream) grow(more int) {
+	s.mu.Lock()
+	more = min(more, maxWindow-s.limit)
+	s.limit += more
+	s.mu.Unlock()
+	if more > 0 {
+		_ = s.send(KindWindow, binary.BigEndian.AppendUint32(nil, uint32(more))) // as in Read
+	}
 }
 
 // small is below what pieces are joined, so that a peer who sends single bytes cannot make each cost
@@ -153,8 +245,8 @@ func (s *stream) widen(p []byte) error {
 		return breach("window of %d bytes of payload", len(p))
 	}
 	n := binary.BigEndian.Uint32(p)
-	if n > window || s.credit+int(n) > window {
-		return breach("window wider than %d bytes", window)
+	if n > maxWindow || s.credit+int(n) > maxWindow {
+		return breach("window wider than %d bytes", maxWindow)
 	}
 	s.credit += int(n)
 	return nil
@@ -166,6 +258,9 @@ func (s *stream) fail(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
+	}
+	if s.out != nil {
+		s.out.fail(s.err)
 	}
 	s.wake.Broadcast()
 }
