@@ -69,9 +69,9 @@ func TestABombIsRefusedEarly(t *testing.T) {
 	var plain bytes.Buffer
 	plain.Write([]byte{0x80, 0x89, 0x7a}) // 2,000,000
 	plain.Write([]byte{0, 0x80, 0x80, 2}) // nothing shared, 32 KiB of path
-	plain.WriteString(strings.Repeat("d/", 16<<10) + "\x01\x00\x00")
+	plain.WriteString(strings.Repeat("d/", 16<<10) + "\x01\x00")
 	for range 100_000 {
-		plain.Write([]byte{0x80, 0x80, 2, 0, 1, 0, 0}) // all shared
+		plain.Write([]byte{0x80, 0x80, 2, 0, 1, 0}) // all shared
 	}
 	var bomb bytes.Buffer
 	bomb.WriteString(manifestMagic)

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -14,7 +12,11 @@ import (
 )
 
 // manifestMagic begins an encoded manifest; its last byte is the version.
-const manifestMagic = "\x89gdm\n\x01"
+const manifestMagic = "\x89gdm\n\x02"
+
+// storedWindow is how far back a stored manifest's compression looks: names repeat near by, and a
+// larger window costs its memory anew each time.
+const storedWindow = 1 << 20
 
 // Encode writes the manifest, compressed. docs/wire-sync.md describes the form. It does not check
 // the manifest.
@@ -22,7 +24,7 @@ func (m *Manifest) Encode(w io.Writer) error {
 	if _, err := io.WriteString(w, manifestMagic); err != nil {
 		return err
 	}
-	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(storedWindow))
 	if err != nil {
 		return err
 	}
@@ -32,23 +34,44 @@ func (m *Manifest) Encode(w io.Writer) error {
 // Decode reads what Encode wrote, to its end, and checks it. What it reads and keeps is bounded by
 // the limits of a tree.
 func Decode(r io.Reader) (*Manifest, error) {
+	m, _, err := decodeStored(r)
+	return m, err
+}
+
+// decodeStored is Decode, and gives the root that it has found to be that of the entries.
+func decodeStored(r io.Reader) (*Manifest, Hash, error) {
 	magic := make([]byte, len(manifestMagic))
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != manifestMagic {
-		return nil, errors.Join(errors.New("this is no manifest"), err)
+		return nil, Hash{}, errors.Join(errors.New("this is no manifest"), err)
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
-		return nil, err
+		return nil, Hash{}, err
 	}
 	defer z.Close()
-	return decodeManifest(z)
+	return decodeRooted(z)
 }
 
-// encode writes the plain form: a count, the entries front-coded, the root.
+// encode writes the plain form: a count, a row for each entry, the hashes, the root. Hashes do not
+// compress; apart from the rest they do not keep it from compressing either.
 func (m *Manifest) encode(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 64<<10)
-	if err := encodeEntries(b, m.Entries); err != nil {
+	buf := binary.AppendUvarint(b.AvailableBuffer(), uint64(len(m.Entries)))
+	rows := newRows()
+	for i := range m.Entries {
+		buf = rows.append(buf, &m.Entries[i])
+		if _, err := b.Write(buf); err != nil {
+			return err
+		}
+		buf = b.AvailableBuffer()
+	}
+	if _, err := b.Write(buf); err != nil {
 		return err
+	}
+	for i := range m.Entries {
+		if err := m.Entries[i].writeSums(b); err != nil {
+			return err
+		}
 	}
 	root := m.Root()
 	if _, err := b.Write(root[:]); err != nil {
@@ -57,31 +80,32 @@ func (m *Manifest) encode(w io.Writer) error {
 	return b.Flush()
 }
 
-// encodeEntries writes a count and as many entries.
-func encodeEntries(w io.Writer, entries []Entry) error {
-	buf := binary.AppendUvarint(nil, uint64(len(entries)))
-	last := ""
-	for i := range entries {
-		buf = entries[i].append(buf, last)
-		last = entries[i].Path
-		if _, err := w.Write(buf); err != nil {
+// writeSums writes the hashes of the entry's units.
+func (e *Entry) writeSums(b *bufio.Writer) error {
+	for n := range e.units() {
+		sum := e.unitHash(n)
+		if _, err := b.Write(append(b.AvailableBuffer(), sum[:]...)); err != nil {
 			return err
 		}
-		buf = buf[:0]
 	}
-	_, err := w.Write(buf)
-	return err
+	return nil
 }
 
-// append adds the entry's plain form to buf; last is the path before it.
-func (e *Entry) append(buf []byte, last string) []byte {
-	same := commonPrefix(last, e.Path)
-	buf = binary.AppendUvarint(buf, uint64(same))
-	buf = binary.AppendUvarint(buf, uint64(len(e.Path)-same))
-	buf = append(buf, e.Path[same:]...)
-	buf = append(buf, byte(e.Kind))
-	buf = binary.AppendUvarint(buf, uint64(e.Mode))
-	buf = binary.AppendVarint(buf, e.MTime)
+// rows writes entries one after the other; each leans on the one before.
+type rows struct {
+	path string
+	time int64
+	mode [4]uint32 // by kind
+}
+
+func newRows() rows { return rows{mode: [4]uint32{Dir: 0o755, File: 0o644}} }
+
+// modeTold is set in a row's kind when the mode is not that of the last entry of this kind.
+const modeTold = 4
+
+// append adds an entry's row to buf.
+func (s *rows) append(buf []byte, e *Entry) []byte {
+	buf = s.appendHead(buf, e)
 	switch e.Kind {
 	case Link:
 		buf = binary.AppendUvarint(buf, uint64(len(e.Link)))
@@ -89,19 +113,47 @@ func (e *Entry) append(buf []byte, last string) []byte {
 	case File:
 		buf = binary.AppendUvarint(buf, uint64(e.Size))
 		if e.Size < ChunkedFrom {
-			return append(buf, e.Hash[:]...)
+			return buf
 		}
 		buf = binary.AppendUvarint(buf, uint64(len(e.Chunks)))
 		for i := range e.Chunks {
 			buf = binary.AppendUvarint(buf, uint64(e.Chunks[i].Len))
-			buf = append(buf, e.Chunks[i].Sum[:]...)
 		}
 	}
 	return buf
 }
 
+// appendHead adds what every kind of entry has.
+func (s *rows) appendHead(buf []byte, e *Entry) []byte {
+	buf = s.appendPath(buf, e.Path)
+	kind := e.Kind & 3
+	if e.Mode == s.mode[kind] {
+		buf = append(buf, byte(kind))
+	} else {
+		buf = append(buf, byte(kind)|modeTold)
+		buf = binary.AppendUvarint(buf, uint64(e.Mode))
+		s.mode[kind] = e.Mode
+	}
+	return s.appendTime(buf, e.MTime)
+}
+
+func (s *rows) appendPath(buf []byte, path string) []byte {
+	same := commonPrefix(s.path, path)
+	buf = binary.AppendUvarint(buf, uint64(same))
+	buf = binary.AppendUvarint(buf, uint64(len(path)-same))
+	s.path = path
+	return append(buf, path[same:]...)
+}
+
+func (s *rows) appendTime(buf []byte, time int64) []byte {
+	buf = binary.AppendVarint(buf, time-s.time)
+	s.time = time
+	return buf
+}
+
 func commonPrefix(a, b string) int {
 	n := min(len(a), len(b))
+	a, b = a[:n], b[:n]
 	for i := range n {
 		if a[i] != b[i] {
 			return i
@@ -110,120 +162,103 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// plainReader reads the parts of the plain form; after the first error it gives zeros.
-type plainReader struct {
-	r      *bufio.Reader
-	text   int64 // bytes of paths and link texts so far
-	chunks uint64
-	err    error
+// decodeManifest reads the plain form and checks it. r must end where the manifest does.
+func decodeManifest(r io.Reader) (*Manifest, error) {
+	m, _, err := decodeRooted(r)
+	return m, err
 }
 
-func (p *plainReader) fail(format string, args ...any) {
-	if p.err == nil {
-		p.err = fmt.Errorf("manifest: "+format, args...)
+// decodeRooted is decodeManifest, and gives the root that it has found to be that of the entries.
+func decodeRooted(r io.Reader) (*Manifest, Hash, error) {
+	p := newPlainReader(r)
+	m := &Manifest{Entries: p.entries()}
+	for i := range m.Entries {
+		p.sums(&m.Entries[i])
 	}
+	root := p.root()
+	return m, root, p.finish(m, root)
 }
 
-// uvarint reads a number of at most limit.
-func (p *plainReader) uvarint(what string, limit uint64) uint64 {
-	if p.err != nil {
-		return 0
+// entries reads a count and as many rows.
+func (p *plainReader) entries() []Entry {
+	n := int(p.uvarint("entries", MaxEntries))
+	var entries []Entry
+	state := newRows()
+	for len(entries) < n {
+		if len(entries) == cap(entries) { // a promise is not yet content
+			entries = append(make([]Entry, 0, min(n, max(2*len(entries), 1<<14))), entries...)
+		}
+		entries = entries[:len(entries)+1]
+		p.row(&state, &entries[len(entries)-1])
+		if p.err != nil {
+			return nil
+		}
 	}
-	n, err := binary.ReadUvarint(p.r)
-	if err != nil {
-		p.fail("%s: %w", what, cut(err))
-		return 0
-	}
-	if n > limit {
-		p.fail("%s %d is more than %d", what, n, limit)
-		return 0
-	}
-	return n
+	return entries
 }
 
-func (p *plainReader) varint(what string) int64 {
-	if p.err != nil {
-		return 0
-	}
-	n, err := binary.ReadVarint(p.r)
-	if err != nil {
-		p.fail("%s: %w", what, cut(err))
-		return 0
-	}
-	return n
-}
-
-func (p *plainReader) bytes(what string, into []byte) {
-	if p.err != nil {
-		return
-	}
-	if _, err := io.ReadFull(p.r, into); err != nil {
-		p.fail("%s: %w", what, cut(err))
-	}
-}
-
-// cut makes an end of input in the middle of something an unexpected one.
-func cut(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// textOf reads n bytes of a path or link text behind prefix, within what all of them may have.
-func (p *plainReader) textOf(what, prefix string, n uint64) string {
-	if p.text += int64(len(prefix)) + int64(n); p.text > MaxText {
-		p.fail("%s: %w", what, errTooLarge)
-	}
-	if p.err != nil {
-		return ""
-	}
-	var b strings.Builder
-	b.Grow(len(prefix) + int(n))
-	b.WriteString(prefix)
-	if _, err := io.CopyN(&b, p.r, int64(n)); err != nil {
-		p.fail("%s: %w", what, cut(err))
-	}
-	return b.String()
-}
-
-// entry reads one entry; last is the path before it.
-func (p *plainReader) entry(last string) Entry {
-	var e Entry
-	var kind [1]byte
-	same := p.uvarint("path", uint64(len(last)))
-	e.Path = p.textOf("path", last[:same], p.uvarint("path", MaxPath))
-	p.bytes("kind", kind[:])
-	e.Kind = Kind(kind[0])
-	e.Mode = uint32(p.uvarint("mode", 0o777))
-	e.MTime = p.varint("time")
+// row reads one row into e.
+func (p *plainReader) row(s *rows, e *Entry) {
+	p.head(s, e)
 	switch e.Kind {
 	case Link:
 		e.Link = p.textOf("link", "", p.uvarint("link", MaxLink))
 	case File:
 		e.Size = int64(p.uvarint("size", 1<<63-1))
-		if e.Size < ChunkedFrom {
-			p.bytes("hash", e.Hash[:])
-		} else {
-			e.Chunks = p.chunkList(e.Size)
-			e.Hash = delta.Sum(e.Chunks)
+		if e.Size >= ChunkedFrom {
+			e.Chunks = p.chunkLengths(e.Size)
 		}
 	}
-	return e
 }
 
-func (p *plainReader) chunkList(size int64) []delta.Chunk {
+func (p *plainReader) head(s *rows, e *Entry) {
+	e.Path = p.path(s)
+	kind := p.byte("kind")
+	e.Kind = Kind(kind &^ modeTold)
+	if e.Kind < Dir || e.Kind > Link {
+		p.fail("kind %d is unknown", kind)
+		return
+	}
+	if kind&modeTold != 0 {
+		s.mode[e.Kind] = uint32(p.uvarint("mode", 0o777))
+	}
+	e.Mode = s.mode[e.Kind]
+	e.MTime = p.time(s)
+}
+
+func (p *plainReader) path(s *rows) string {
+	same := p.uvarint("path", uint64(len(s.path)))
+	s.path = p.textOf("path", s.path[:same], p.uvarint("path", MaxPath))
+	return s.path
+}
+
+func (p *plainReader) time(s *rows) int64 {
+	s.time += p.varint("time")
+	return s.time
+}
+
+// chunkCount reads how many chunks a file of this size has.
+func (p *plainReader) chunkCount(size int64) int {
 	n := p.uvarint("chunks", min(MaxChunks, uint64(size/delta.MinChunk)+1))
+	p.countChunks(int(n))
+	if p.err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// countChunks takes in that an entry has n chunks, told or taken over: each is looked at later.
+func (p *plainReader) countChunks(n int) {
 	if p.chunks += n; p.chunks > MaxChunks {
 		p.fail("chunks: %w", errTooLarge)
 	}
-	if p.err != nil {
-		return nil
-	}
+}
+
+func (p *plainReader) chunkLengths(size int64) []delta.Chunk {
+	n := p.chunkCount(size)
 	chunks := make([]delta.Chunk, 0, min(n, 1024)) // a promise is not yet content
 	for range n {
 		c := delta.Chunk{Len: uint32(p.uvarint("chunk", delta.MaxChunk))}
-		p.bytes("chunk", c.Sum[:])
 		if p.err != nil {
 			return nil
 		}
@@ -232,48 +267,18 @@ func (p *plainReader) chunkList(size int64) []delta.Chunk {
 	return chunks
 }
 
-// decodeManifest reads the plain form and checks it. r must end where the manifest does.
-func decodeManifest(r io.Reader) (*Manifest, error) {
-	p := newPlainReader(r)
-	m := &Manifest{Entries: p.entries()}
-	return m, p.finish(m)
-}
-
-func newPlainReader(r io.Reader) *plainReader {
-	return &plainReader{r: bufio.NewReaderSize(r, 64<<10)}
-}
-
-// entries reads a count and as many entries.
-func (p *plainReader) entries() []Entry {
-	n := p.uvarint("entries", MaxEntries)
-	entries := make([]Entry, 0, min(n, 4096))
-	last := ""
-	for range n {
-		e := p.entry(last)
-		if p.err != nil {
-			return nil
+// sums reads the hashes of an entry whose row is read.
+func (p *plainReader) sums(e *Entry) {
+	switch {
+	case p.err != nil || e.Kind != File:
+	case e.Size == 0:
+		e.Hash = emptyHash()
+	case e.Size < ChunkedFrom:
+		p.bytes("hash", e.Hash[:])
+	default:
+		for i := range e.Chunks {
+			p.bytes("chunk", e.Chunks[i].Sum[:])
 		}
-		last = e.Path
-		entries = append(entries, e)
+		e.Hash = delta.Sum(e.Chunks)
 	}
-	return entries
-}
-
-// finish reads the root and the end, and makes sure that m is a tree with this root.
-func (p *plainReader) finish(m *Manifest) error {
-	var root Hash
-	p.bytes("root", root[:])
-	if p.err != nil {
-		return p.err
-	}
-	if _, err := p.r.ReadByte(); err != io.EOF {
-		return errors.Join(errors.New("manifest: does not end where it says"), err)
-	}
-	if err := m.Check(); err != nil {
-		return err
-	}
-	if m.Root() != root {
-		return errors.New("manifest: root is not that of its entries")
-	}
-	return nil
 }
