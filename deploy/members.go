@@ -29,8 +29,6 @@ type member struct {
 	ran      bool // its service ran before its first release was switched to
 	began    time.Time
 	took     time.Duration
-	// roundTrip is how long a small answer took, 0 when that is not known.
-	roundTrip time.Duration
 }
 
 func newMembers(env *inventory.Env, hosts []Host) []*member {

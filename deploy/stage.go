@@ -49,7 +49,7 @@ func (r *run) stageRequest(m *member) wire.StageRequest {
 func (r *run) sendOptions(m *member) filesync.SendOptions {
 	return filesync.SendOptions{
 		Compress: r.Env.Sync.Compress,
-		Parent:   r.Known, RoundTrip: m.roundTrip, Hosts: len(r.members),
+		Parent:   r.Known, Hosts: len(r.members),
 		Progress: func(done, total int64) {
 			r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
 		},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"godeploy/internal/event"
 	"godeploy/internal/wire"
@@ -66,9 +65,7 @@ func (s *syncRun) arrive(ctx context.Context, m *member) error {
 		held, err := m.Lock(ctx, s.holder())
 		locked <- answer{held, err}
 	}()
-	asked := time.Now()
 	state, err := m.State(ctx, s.sharedFiles())
-	m.roundTrip = time.Since(asked)
 	lock := <-locked
 	m.state, m.now = state, state.Current
 	switch {

@@ -26,6 +26,7 @@ func (h *helped) StageWhen(ctx context.Context, req wire.StageRequest, src *file
 		if err != nil {
 			return err
 		}
+		o.RoundTrip = h.conn.RoundTrip()
 		stats, err = filesync.Send(ctx, src, rw, o)
 		return err
 	}, &reply)

@@ -2,6 +2,7 @@ package helper
 
 import (
 	"context"
+	"io"
 
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
@@ -29,4 +30,14 @@ func (h *host) ground(ctx context.Context, s wire.Site) error {
 	}
 	// The lock was taken elsewhere while the path was not there.
 	return h.locks.follow(s)
+}
+
+// Serve is Main for a process that is not the helper's own: it answers the controller at rwc, which it
+// closes, and leaves signals and the umask of the process as they are.
+func Serve(ctx context.Context, rwc io.ReadWriteCloser) error {
+	h, err := newHost()
+	if err != nil {
+		return err
+	}
+	return h.serve(ctx, rwc)
 }

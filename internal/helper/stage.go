@@ -25,13 +25,21 @@ func (s *Site) Stage(ctx context.Context, req wire.StageRequest, rw io.ReadWrite
 	if err != nil {
 		return wire.StageReply{}, err
 	}
+	// Asked for twice within a second the same tree has the same id: it is there, or cannot be made.
+	there := s.has(releasesDir + "/" + req.Release.ID)
+	if there && !(same && req.SkipUnchanged && parent == req.Release.ID) {
+		return wire.StageReply{}, fault.New(fault.LayoutRefused, "release %s is already on this host", req.Release.ID)
+	}
 	stats, err := filesync.Receive(ctx, filesync.ReceiveOptions{
 		FS: s.FS, ID: req.Release.ID, Parent: parent, SkipUnchanged: same && req.SkipUnchanged,
 		Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID,
 	}, rw)
-	skipped := err == nil && stats.Unchanged && !s.has(releasesDir+"/"+req.Release.ID)
+	skipped := err == nil && stats.Unchanged && (there || !s.has(releasesDir+"/"+req.Release.ID))
 	if err == nil && !skipped {
 		err = s.complete(ctx, req)
+	}
+	if err != nil && there {
+		return wire.StageReply{}, explain(err, "stage %s", req.Release.ID)
 	}
 	if err != nil {
 		return wire.StageReply{}, errors.Join(explain(err, "stage %s", req.Release.ID), s.discard(req.Release.ID))
@@ -80,9 +88,6 @@ func nearest(releases []wire.Release, current string, want wire.Release) (id str
 func (s *Site) beforeStage(ctx context.Context, req wire.StageRequest) error {
 	if err := s.Prepare(ctx, req.SharedDirs); err != nil {
 		return err
-	}
-	if s.has(releasesDir + "/" + req.Release.ID) {
-		return fault.New(fault.LayoutRefused, "release %s is already on this host", req.Release.ID)
 	}
 	var missing []string
 	for _, f := range req.SharedFiles {
