@@ -70,17 +70,25 @@ func (r *Rules) ask(path string, dir bool, other marks, noGit bool) bool {
 	return r.git != nil && !noGit && r.git.ignored(path, name, dir)
 }
 
-// Doomed gives the rules that hold below a folder that is itself to be deleted: perishable ones (the
-// modifier p) do not count there.
+// Doomed gives the rules that hold in a folder which is itself to be deleted, for the source does not
+// have it, given those of the folder it lies in: perishable rules (the modifier p) do not count there,
+// and those that folders do not pass on (the modifier n) have ended.
 func (r *Rules) Doomed() *Rules {
-	perishable := func(x rule) bool { return x.marks&markPerishable != 0 }
-	if r == nil || !slices.ContainsFunc(r.flat, perishable) {
+	if r == nil || !slices.ContainsFunc(r.flat, perishable) && !slices.ContainsFunc(r.lists, mergeList.ends) {
 		return r
 	}
 	below := *r
-	below.flat = slices.DeleteFunc(slices.Clone(r.flat), perishable)
+	below.lists = slices.Clone(r.lists)
+	for i := range below.lists {
+		if below.lists[i].ends() {
+			below.lists[i].items = nil
+		}
+	}
+	below.flat = slices.DeleteFunc(below.put(always(), below.items), perishable)
 	return &below
 }
+
+func perishable(r rule) bool { return r.marks&markPerishable != 0 }
 
 // newRule reads a pattern without anything in front of it.
 func newRule(pattern string, m marks) rule {

@@ -18,6 +18,9 @@ type mergeList struct {
 	gone  bool // the rule that named the file was cleared
 }
 
+// ends reports whether a list says something that folders below must not hear.
+func (l mergeList) ends() bool { return l.marks&markLocal != 0 && len(l.items) > 0 }
+
 // Enter gives the rules that hold for what is in dir, a path relative to the source ("." is the
 // source itself), given those of the folder it lies in. It is r itself when the folder changes
 // nothing, and that costs nothing where no rule names files to look for. in is all that is in the
@@ -47,10 +50,8 @@ func (r *Rules) Enter(dir string, in []Info, read func(name string) ([]byte, err
 
 // changesIn reports whether a folder can have rules other than those of the folder it lies in.
 func (r *Rules) changesIn(in []Info) bool {
-	for i := range r.lists {
-		if r.lists[i].marks&markLocal != 0 && len(r.lists[i].items) > 0 {
-			return true
-		}
+	if slices.ContainsFunc(r.lists, mergeList.ends) {
+		return true
 	}
 	return slices.ContainsFunc(in, func(info Info) bool {
 		return r.git != nil && info.Name == ignoreFile ||
