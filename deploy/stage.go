@@ -41,7 +41,7 @@ func (r *run) stageRequest(m *member) wire.StageRequest {
 	return wire.StageRequest{
 		Site: SiteOf(r.Env, m.Inventory()), Release: r.release, Parent: parentOf(m.state),
 		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
-		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links,
+		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links, Verify: r.Env.Sync.Verify,
 	}
 }
 

@@ -37,7 +37,7 @@ type later struct {
 }
 
 const (
-	everyHost  = "release rollback sync setup restart start stop status releases"
+	butSync    = "release rollback setup restart start stop status releases"
 	runsWaves  = "release rollback restart"
 	startsApp  = "release rollback restart start stop"
 	sendsFiles = "release sync"
@@ -46,12 +46,8 @@ const (
 // laters is the whole list. An entry goes away when its feature is built.
 func laters() []later {
 	return []later{
-		{"app.layout", "inplace", "the layout inplace", `set [app] layout = "releases"`, everyHost},
+		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
 		{"sync.gitignore", "", "excludes from .gitignore", "name them in [sync] exclude", sendsFiles},
-		{"sync.verify", "", "hashing every file again", "", sendsFiles},
-		{"sync.bandwidth", "", "a limit of the bandwidth", "", sendsFiles},
-		{"sync.links", "reflink", "reflinks", `set [sync] links = "auto"`, sendsFiles},
-		{"sync.max_delete", "", "a limit of deletions", "", ""},
 		{"process.server", "uwsgi", "uWSGI", `set [process] server = "custom"`, startsApp},
 		{"process.workers", "", "writing the systemd unit", "", "setup"},
 		{"process.class", "", "writing the systemd unit", "", "setup"},

@@ -59,6 +59,7 @@ func (h *helped) Prepare(ctx context.Context, sharedDirs []string) error {
 func (h *helped) Stage(ctx context.Context, req wire.StageRequest, src *filesync.Source, o filesync.SendOptions) (wire.StageReply, filesync.Stats, error) {
 	var reply wire.StageReply
 	var stats filesync.Stats
+	o.RoundTrip = h.conn.RoundTrip()
 	err := h.client.Stream(ctx, wire.KindStage, &req, func(rw io.ReadWriter) (err error) {
 		stats, err = filesync.Send(ctx, src, rw, o)
 		return err

@@ -32,7 +32,7 @@ func (s *Site) Stage(ctx context.Context, req wire.StageRequest, rw io.ReadWrite
 	}
 	stats, err := filesync.Receive(ctx, filesync.ReceiveOptions{
 		FS: s.FS, ID: req.Release.ID, Parent: parent, SkipUnchanged: same && req.SkipUnchanged,
-		Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID,
+		Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID, VerifyAll: req.Verify == "all",
 	}, rw)
 	skipped := err == nil && stats.Unchanged && (there || !s.has(releasesDir+"/"+req.Release.ID))
 	if err == nil && !skipped {

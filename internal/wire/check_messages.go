@@ -98,9 +98,14 @@ func (r *PrepareRequest) Check() error {
 // Check checks site, release, parent, paths and the way of linking.
 func (r *StageRequest) Check() error {
 	switch r.Links {
-	case "", "auto", "hard", "copy":
+	case "", "auto", "hard", "reflink", "copy":
 	default:
 		return fmt.Errorf("links %.40q", r.Links)
+	}
+	switch r.Verify {
+	case "", "changed", "all":
+	default:
+		return fmt.Errorf("verify %.40q", r.Verify)
 	}
 	if r.Holder != nil {
 		if err := r.Holder.Check(); err != nil {

@@ -115,7 +115,10 @@ type StageRequest struct {
 	SharedDirs  []string `json:"shared_dirs,omitempty"`
 	SharedFiles []string `json:"shared_files,omitempty"`
 	Carry       []string `json:"carry,omitempty"` // copied from the parent
-	Links       string   `json:"links,omitempty"` // auto, hard, copy
+	Links       string   `json:"links,omitempty"` // auto, hard, reflink, copy
+	// Verify "all" reads every file of the parent again: one whose content is not what was recorded is
+	// sent anew. "" and "changed" go by size, time and mode.
+	Verify string `json:"verify,omitempty"`
 	// Holder, when set, makes the request one that stands alone: it takes the lock for the holder and
 	// makes the app's path first, as Lock and Prepare would. A lock that somebody else has is a fault of
 	// code lock-held.
