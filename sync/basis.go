@@ -2,6 +2,7 @@ package filesync
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -53,6 +54,11 @@ func (b *basis) state(o *ReceiveOptions, i int) state {
 // inspect compares what is on disk with what is recorded, folder by folder.
 func (b *basis) inspect(ctx context.Context, o *ReceiveOptions) error {
 	b.states = make([]state, len(b.manifest.Entries))
+	if t, ok := o.FS.(TreeReader); ok {
+		if err := b.inspectTree(ctx, o, t); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
 	folders := byFolder(b.manifest)
 	var changed atomic.Bool
 	err := parallel(ctx, o.workers(), len(folders), func(i int) error {

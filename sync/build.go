@@ -69,7 +69,7 @@ func (r *receiver) source(it *item) string {
 func (r *receiver) link(i int32) error {
 	it, e := &r.items[i], r.file(i)
 	b := r.bases[it.basis]
-	if b.doubted && !r.verified(e, r.source(it)) {
+	if b.doubted && !it.sure && !r.verified(e, r.source(it)) {
 		return r.retry(i, nil)
 	}
 	err := r.o.FS.Link(r.source(it), r.layout.path(e))
@@ -81,6 +81,9 @@ func (r *receiver) link(i int32) error {
 		return nil
 	case r.o.Links == "hard" || errors.Is(err, fs.ErrExist) || isFull(err):
 		return err
+	}
+	if _, far := r.o.FS.(Far); far {
+		return r.retry(i, nil)
 	}
 	it.from = fromCopy
 	return r.copyFrom(i, r.source(it))
@@ -145,6 +148,9 @@ func (r *receiver) copyFrom(i int32, from string) error {
 
 // settle takes away a file whose content turned out wrong and notes it for the next round.
 func (r *receiver) settle(i int32, err, bad error) error {
+	if bad != nil && errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // it was not written to its end
+	}
 	if err != nil || bad == nil {
 		return err
 	}
@@ -169,11 +175,29 @@ func (r *receiver) retry(i int32, err error) error {
 // make makes an item's file; content writes what is in it.
 func (r *receiver) make(i int32, content func(io.Writer) error) error {
 	e := r.file(i)
-	if err := r.write(r.layout.path(e), e, content); err != nil {
+	var err error
+	if m, ok := r.o.FS.(Maker); ok {
+		err = r.writeTold(m, r.layout.path(e), e, content)
+	} else {
+		err = r.write(r.layout.path(e), e, content)
+	}
+	if err != nil {
 		return err
 	}
 	r.items[i].made = true
 	return nil
+}
+
+// writeTold is write for an FS that wants to know all about a file beforehand.
+func (r *receiver) writeTold(m Maker, path string, e *Entry, content func(io.Writer) error) error {
+	f, err := m.Make(path, e.Mode, e.MTime, e.Size)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(content(f), f.Close()); err != nil {
+		return err
+	}
+	return r.own(path)
 }
 
 // write makes a file with the entry's permission bits, time and owner.

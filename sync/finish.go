@@ -141,19 +141,7 @@ func (l *releaseFolder) clear(r *receiver) error {
 
 // makeFolders makes all folders, writable for us until they are filled, level by level.
 func (l *releaseFolder) makeFolders(ctx context.Context, r *receiver) error {
-	var levels [][]*Entry
-	for i := range r.want.Entries {
-		e := &r.want.Entries[i]
-		if e.Kind != Dir {
-			continue
-		}
-		depth := strings.Count(e.Path, "/")
-		for len(levels) <= depth {
-			levels = append(levels, nil)
-		}
-		levels[depth] = append(levels[depth], e)
-	}
-	for _, level := range levels {
+	for _, level := range r.want.levels() {
 		err := parallel(ctx, l.o.workers(), len(level), func(i int) error {
 			return l.o.FS.Mkdir(l.path(level[i]), level[i].Mode|0o700)
 		})
@@ -274,27 +262,43 @@ func (r *receiver) makeLinks(ctx context.Context) error {
 // closeFolders gives every folder its bits, time and owner, the inner ones first: none is changed
 // any more after its turn.
 func (r *receiver) closeFolders(ctx context.Context) error {
-	for i := len(r.want.Entries) - 1; i >= 0; i-- {
-		e := &r.want.Entries[i]
-		if e.Kind != Dir {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		path := r.layout.path(e)
-		err := r.own(path)
-		if err == nil && e.Mode&0o700 != 0o700 {
-			err = r.o.FS.Chmod(path, e.Mode)
-		}
-		if err == nil {
-			err = r.o.FS.Chtimes(path, e.MTime)
-		}
+	for _, level := range slices.Backward(r.want.levels()) {
+		err := parallel(ctx, r.o.workers(), len(level), func(i int) error { return r.closeFolder(level[i]) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *receiver) closeFolder(e *Entry) error {
+	path := r.layout.path(e)
+	if err := r.own(path); err != nil {
+		return err
+	}
+	if e.Mode&0o700 != 0o700 {
+		if err := r.o.FS.Chmod(path, e.Mode); err != nil {
+			return err
+		}
+	}
+	return r.o.FS.Chtimes(path, e.MTime)
+}
+
+// levels gives the folders of a tree by how deep they lie, the outer ones first.
+func (m *Manifest) levels() [][]*Entry {
+	var levels [][]*Entry
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		if e.Kind != Dir {
+			continue
+		}
+		depth := strings.Count(e.Path, "/")
+		for len(levels) <= depth {
+			levels = append(levels, nil)
+		}
+		levels[depth] = append(levels[depth], e)
+	}
+	return levels
 }
 
 // carryAll copies what the options name from the parent. What the parent does not have, or the tree
@@ -328,9 +332,19 @@ func (r *receiver) carry(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	var folders []Info // with the whole path as name, outer ones first
+	if c, ok := r.o.FS.(TreeCopier); ok {
+		if err := c.CopyTree(ctx, join(from, path), r.layout.path(&Entry{Path: path})); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
 	info.Name = path
-	for todo := []Info{info}; len(todo) > 0; {
+	return r.carryTree(ctx, from, info)
+}
+
+// carryTree copies one by one.
+func (r *receiver) carryTree(ctx context.Context, from string, top Info) error {
+	var folders []Info // with the whole path as name, outer ones first
+	for todo := []Info{top}; len(todo) > 0; {
 		next := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if err := errors.Join(ctx.Err(), r.carryOne(from, &next)); err != nil {

@@ -24,6 +24,7 @@ type item struct {
 	from   origin
 	basis  uint8 // which one
 	made   bool
+	sure   bool  // what a doubted basis has was verified
 	tries  uint8 // times its content came and was not what it should be
 }
 

@@ -77,6 +77,9 @@ func (o *ReceiveOptions) workers() int {
 	if o.Workers > 0 {
 		return o.Workers
 	}
+	if far, ok := o.FS.(Far); ok {
+		return far.InFlight()
+	}
 	return 8
 }
 
@@ -254,6 +257,9 @@ func (r *receiver) build(ctx context.Context, want *Manifest) error {
 		if more := r.layout.others(ctx, lacking); len(more) > 0 {
 			r.blueprint = r.draft(append(bases, more...), want)
 		}
+	}
+	if err := r.bringNear(ctx); err != nil {
+		return r.diskFault(err)
 	}
 	if err := r.layout.prepare(ctx, r); err != nil {
 		return r.diskFault(err)

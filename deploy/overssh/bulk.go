@@ -13,14 +13,15 @@ import (
 )
 
 // shellFS is a host's folder tree over SFTP whose host also runs commands: what would be a request for
-// every file is one program there. It implements filesync.FS, and Bulker, Summer, TreeReader and
-// TreeCopier as far as the host has the programs.
+// every file is one program there. It implements filesync.FS, and Summer, TreeReader and TreeCopier as far
+// as the host has the programs.
 //
 // Every shell text is constant; the root and paths are its arguments, or stand in what it reads.
 type shellFS struct {
 	sftpFS
 	conn     *sshx.Conn
 	tools    tools
+	uid      int  // the login user's
 	compress bool // what is sent in bulk
 }
 
@@ -79,9 +80,10 @@ func told(op string, err error) error {
 }
 
 var (
-	_ filesync.Bulker     = shellFS{}
 	_ filesync.Summer     = shellFS{}
 	_ filesync.TreeReader = shellFS{}
 	_ filesync.TreeCopier = shellFS{}
-	_ filesync.Queued     = sftpFS{}
+	_ filesync.Far        = sftpFS{}
+	_ filesync.Maker      = sftpFS{}
+	_ filesync.Maker      = behindFS{}
 )

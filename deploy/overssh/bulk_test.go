@@ -236,20 +236,27 @@ const (
 
 func makeOdd(t *testing.T, fsys shellFS) {
 	t.Helper()
-	w, err := fsys.Bulk(t.Context())
+	w, err := fsys.bulk(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	deep := strings.Repeat("deep/", 80) + "er"
+	file := func(p string, perm uint32, mtime int64, text string) error {
+		if err := w.begin(p, perm, mtime, int64(len(text))); err != nil {
+			return err
+		}
+		_, err := w.tar.Write([]byte(text))
+		return err
+	}
 	errs := []error{w.Mkdir("d", 0o700, 0), w.Mkdir("d/closed", 0o755, 0)}
 	for i, name := range odd() {
 		text := "content of " + name
-		errs = append(errs, w.File("d/"+name, 0o640, someTime+int64(i)*1_000_000_000, int64(len(text)), strings.NewReader(text)))
+		errs = append(errs, file("d/"+name, 0o640, someTime+int64(i)*1_000_000_000, text))
 	}
 	for i := range strings.Count(deep, "/") {
 		errs = append(errs, w.Mkdir(strings.Repeat("deep/", i)+"deep", 0o777, 0))
 	}
-	errs = append(errs, w.File(deep, 0o400, otherTime, 4, strings.NewReader("deep")), w.File("d/closed/empty", 0o666, someTime, 0, nil),
+	errs = append(errs, file(deep, 0o400, otherTime, "deep"), file("d/closed/empty", 0o666, someTime, ""),
 		w.Link("old", "d/linked"), w.Link(deep, "d/deep-linked"), w.Symlink("../../etc", "d/link", someTime), w.Symlink(strings.Repeat("x/", 700), "d/long", 0),
 		w.Mkdir("d/closed", 0o555, someTime), w.Mkdir("d", 0o751, someTime))
 	if err := errors.Join(append(errs, w.Close())...); err != nil {

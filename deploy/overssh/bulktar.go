@@ -16,8 +16,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-
-	filesync "godeploy/sync"
 )
 
 // unpackText enters the root and runs the words from $3 on as tar; $2 is the program before it, or empty.
@@ -32,8 +30,8 @@ gzip) gzip -dc | "$@" ;;
 *) exec "$@" ;;
 esac`
 
-// Bulk starts one tar on the host. What it makes comes as one stream.
-func (s shellFS) Bulk(ctx context.Context) (filesync.BulkWriter, error) {
+// bulk starts one tar on the host. What it makes comes as one stream. The caller closes it.
+func (s shellFS) bulk(ctx context.Context) (*tarBulk, error) {
 	argv := s.tools.extract()
 	if argv == nil {
 		return nil, fmt.Errorf("bulk: %w", errors.ErrUnsupported)
@@ -45,7 +43,9 @@ func (s shellFS) Bulk(ctx context.Context) (filesync.BulkWriter, error) {
 // errStopped is what a writer hears of whose reader ended before it; the reader's own end tells more.
 var errStopped = errors.New("the program on the host ended before all was there")
 
-// tarBulk is a stream to one tar, or to two in turn. It implements filesync.BulkWriter.
+// tarBulk is a stream to one tar, or to two in turn. It makes things in the order given: folders before
+// what is in them, names that are linked to before the new ones. Nothing is promised to be there before
+// Close. It is for one goroutine; after an error nothing but Close is of use, and what was made stays.
 type tarBulk struct {
 	s     shellFS
 	argv  []string
@@ -127,6 +127,8 @@ type flusher struct{ *bufio.Writer }
 
 func (f flusher) Close() error { return f.Flush() }
 
+// Mkdir makes a folder. One that it made before gets these bits and this time: folders are first made open
+// and named again when all is in them.
 func (b *tarBulk) Mkdir(p string, perm uint32, mtime int64) error {
 	if b.made[p] && !b.again && !b.s.tools.closes() {
 		b.again = true
@@ -141,17 +143,12 @@ func (b *tarBulk) Mkdir(p string, perm uint32, mtime int64) error {
 	return err
 }
 
-func (b *tarBulk) File(p string, perm uint32, mtime, size int64, content io.Reader) error {
-	if err := b.head(&tar.Header{Typeflag: tar.TypeReg, Name: p, Mode: int64(perm & 0o777), Size: size}, mtime); err != nil {
-		return err
-	}
-	_, err := io.CopyN(b.tar, content, size)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return b.note("file", p, err)
+// begin begins a file of exactly size bytes, which are then written to tar.
+func (b *tarBulk) begin(p string, perm uint32, mtime, size int64) error {
+	return b.head(&tar.Header{Typeflag: tar.TypeReg, Name: p, Mode: int64(perm & 0o777), Size: size}, mtime)
 }
 
+// Link makes another name of a file.
 func (b *tarBulk) Link(old, p string) error {
 	if err := b.checked("link", old); err != nil {
 		return err
@@ -159,6 +156,7 @@ func (b *tarBulk) Link(old, p string) error {
 	return b.head(&tar.Header{Typeflag: tar.TypeLink, Name: p, Linkname: old, Mode: 0o644}, 0)
 }
 
+// Symlink keeps target verbatim.
 func (b *tarBulk) Symlink(target, p string, mtime int64) error {
 	if target == "" || strings.ContainsRune(target, 0) {
 		return b.note("symlink", p, fs.ErrInvalid)
@@ -251,7 +249,7 @@ func (b *tarBulk) note(op, p string, err error) error {
 	return b.bad
 }
 
-// Close ends the stream.
+// Close says that this was all and waits: nil when the host has made everything, else what it said.
 func (b *tarBulk) Close() error {
 	if err := b.end(); err != nil {
 		return err

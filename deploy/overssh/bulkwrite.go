@@ -2,6 +2,8 @@ package overssh
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,9 @@ type sftpWriter struct {
 	at     int64  // where part begins
 	packet int
 
+	told        bool // Make told of these
+	mtime, size int64
+
 	slots chan []byte // buffers of writes under way may be had again from here
 	free  int         // buffers not made yet
 	work  sync.WaitGroup
@@ -83,6 +88,9 @@ func (w *sftpWriter) failed() error {
 // Write sends whole packets on and keeps the rest. An error may be that of an earlier write.
 func (w *sftpWriter) Write(p []byte) (int, error) {
 	n := len(p)
+	if w.told && int64(n) > w.size-w.at-int64(len(w.part)) {
+		return 0, &fs.PathError{Op: "write", Path: w.file.Name(), Err: fmt.Errorf("it is longer than %d bytes", w.size)}
+	}
 	w.sent.Add(int64(n))
 	for len(p) > 0 {
 		take := min(len(p), w.packet-len(w.part))
@@ -149,5 +157,13 @@ func (w *sftpWriter) Sync() error {
 }
 
 func (w *sftpWriter) Close() error {
-	return errors.Join(w.flush(), w.file.Close())
+	err := w.flush()
+	switch {
+	case err != nil || !w.told:
+	case w.at < w.size:
+		err = &fs.PathError{Op: "close", Path: w.file.Name(), Err: io.ErrUnexpectedEOF}
+	default:
+		err = w.Chtimes(w.mtime)
+	}
+	return errors.Join(err, w.file.Close())
 }

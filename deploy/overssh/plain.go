@@ -108,7 +108,7 @@ func (p *plain) tree(files sftpFS, compress bool) filesync.FS {
 	if !p.tools.shell {
 		return files
 	}
-	return shellFS{sftpFS: files, conn: p.conn, tools: p.tools, compress: compress}
+	return shellFS{sftpFS: files, conn: p.conn, tools: p.tools, uid: p.facts.UID, compress: compress}
 }
 
 // layout is the app's folder as the helper would see it.
@@ -226,8 +226,11 @@ func (p *plain) Stage(ctx context.Context, req wire.StageRequest, src *filesync.
 	}
 	done := make(chan sent, 1)
 	site, files := p.layout(), newSFTPFS(p.client, p.site.Path)
-	site.FS = p.tree(files, o.Compress != "off")
-	o.Compress = "off" // what goes through the pipe goes nowhere
+	if site.FS = p.tree(files, o.Compress != "off"); p.tools.shell {
+		site.FS = site.FS.(shellFS).behind(ctx)
+	}
+	defer site.FS.Close() // what was not finished shows in Stage's error
+	o.Compress = "off"    // what goes through the pipe goes nowhere
 	go func() {
 		stats, err := filesync.Send(ctx, src, here, o)
 		_ = here.Close() // unblocks the other end when this one failed

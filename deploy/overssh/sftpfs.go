@@ -225,6 +225,17 @@ func (r sftpReader) Stat() (filesync.Info, error) {
 	return out, nil
 }
 
+// Make saves a file the looks that Chtimes would take afterwards.
+func (s sftpFS) Make(p string, perm uint32, mtime, size int64) (filesync.FileWriter, error) {
+	f, err := s.Create(p, perm)
+	if err != nil {
+		return nil, err
+	}
+	w := f.(*sftpWriter)
+	w.told, w.mtime, w.size = true, mtime, size
+	return w, nil
+}
+
 func (s sftpFS) Create(p string, perm uint32) (filesync.FileWriter, error) {
 	at, err := s.reach("create", p)
 	if err != nil {

@@ -29,7 +29,7 @@ func release(t *testing.T, fsys filesync.FS) {
 	if stats.Files != 9 || stats.Written != 9 || stats.Linked != 0 || stats.Bytes != src.Manifest.Bytes() {
 		t.Errorf("got %+v", stats)
 	}
-	if stats.Received > 2<<20 {
+	if stats.Received > 2<<20 && near(fsys) {
 		t.Errorf("two equal files of 1 MiB took %d bytes", stats.Received)
 	}
 	if read(t, fsys, "releases/r1/big") != big || read(t, fsys, "releases/r1/same") != big {
@@ -79,7 +79,7 @@ func parent(t *testing.T, fsys filesync.FS) {
 	must(t, os.Symlink("stay", filepath.Join(dir, "file2link")))
 	must(t, os.WriteFile(filepath.Join(dir, "big"), []byte(big[:1<<20]+"inserted"+big[1<<20:]), 0o644))
 	stats := send(t, scan(t, dir), options(fsys, "r2", "r1"))
-	if stats.Received > 256<<10 {
+	if stats.Received > 256<<10 && near(fsys) {
 		t.Errorf("an insertion and some renames took %d bytes", stats.Received)
 	}
 	if stats.Linked != 2 {
@@ -91,9 +91,15 @@ func parent(t *testing.T, fsys filesync.FS) {
 	compare(t, first, fsys, "releases/r1")
 	copied := options(fsys, "r3", "r2")
 	copied.Links = "copy"
-	if stats := send(t, scan(t, dir), copied); stats.Linked != 0 || stats.Received > 8<<10 {
+	if stats := send(t, scan(t, dir), copied); stats.Linked != 0 || stats.Received > 8<<10 && near(fsys) {
 		t.Errorf("links = copy: %+v", stats)
 	}
+}
+
+// near reports whether contents on the host are cheaper to have than those that are sent.
+func near(fsys filesync.FS) bool {
+	_, far := fsys.(filesync.Far)
+	return !far
 }
 
 // changedInPlace: a file that an app wrote to in its release is sent anew, and so is one of a parent
