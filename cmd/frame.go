@@ -29,7 +29,8 @@ type hostState struct {
 	took        time.Duration
 	ended       bool
 	result      string
-	done, total int64
+	done, total int64 // of what is not counted in bytes
+	pace        pace  // of what is
 }
 
 func (s *state) learn(e event.Event) {
@@ -92,6 +93,10 @@ func (h *hostState) learn(e event.Event) {
 	}
 	switch e.Type {
 	case event.Progress:
+		if e.Unit == "bytes" {
+			h.pace.learn(e)
+			break
+		}
 		h.done, h.total = e.Done, e.Total
 	case event.HostEnd:
 		h.ended, h.result, h.took = true, e.Result, time.Duration(e.MS)*time.Millisecond
@@ -119,6 +124,9 @@ func (l look) marks() marks {
 func frame(s *state, l look, cols, rows int) []string {
 	var out []string
 	for _, p := range s.phases {
+		if pace := s.pace(); !p.ended && pace != "" {
+			p.text = joined(": ", p.text, pace)
+		}
 		out = append(out, p.line(s.now, l, cols))
 	}
 	if !s.busy() {
@@ -215,6 +223,9 @@ func (h hostState) line(now time.Time, l look, names, cols int) string {
 	}
 	if !h.begun() {
 		text = "waiting"
+	}
+	if h.pace.total > 0 && !h.ended {
+		text = joined(" ", text, h.pace.text(now))
 	}
 	if h.total > 0 && !h.ended {
 		text = fmt.Sprintf("%s %d%%", text, 100*h.done/h.total)

@@ -38,8 +38,15 @@ func (r *run) stageAll(ctx context.Context) error {
 }
 
 func (r *run) stageRequest(m *member) wire.StageRequest {
+	req := r.stageAnew(m)
+	req.Parent = parentOf(m.state)
+	return req
+}
+
+// stageAnew is a stage request that names no release to build from: the state of the host is not known.
+func (r *run) stageAnew(m *member) wire.StageRequest {
 	return wire.StageRequest{
-		Site: SiteOf(r.Env, m.Inventory()), Release: r.release, Parent: parentOf(m.state),
+		Site: SiteOf(r.Env, m.Inventory()), Release: r.release,
 		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
 		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links, Verify: r.Env.Sync.Verify,
 	}

@@ -11,8 +11,8 @@ import (
 
 // stage brings the tree to a host as a staged release, which nothing runs from.
 func (s *syncRun) stage(ctx context.Context, m *member, line *Synced) error {
-	req := s.stageRequest(m)
-	req.Parent, req.Nearest, req.SkipUnchanged = "", true, true
+	req := s.stageAnew(m)
+	req.Nearest, req.SkipUnchanged = true, true
 	reply, stats, err := s.sendTree(ctx, m, req)
 	if err != nil {
 		return err
