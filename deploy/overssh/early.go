@@ -13,7 +13,6 @@ var (
 	_ deploy.Early    = (*helped)(nil)
 	_ deploy.Unlocker = (*helped)(nil)
 	_ deploy.Unlocker = (*plain)(nil)
-	_ deploy.Placer   = (*helped)(nil)
 )
 
 // StageWhen sends the request at once. What the host says first comes while ready is waited for.

@@ -57,6 +57,7 @@ func newHost() (*host, error) {
 		wire.KindProcs:   on(procs),
 		wire.KindSignal:  on(signalProc),
 		wire.KindFile:    on(file),
+		wire.KindPlace:   h.place,
 		wire.KindLanes:   h.lanes,
 	}
 	return h, nil

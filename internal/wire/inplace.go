@@ -24,6 +24,8 @@ type PlaceRequest struct {
 	Rules     [][]byte `json:"rules,omitempty"`
 	Gitignore bool     `json:"gitignore,omitempty"` // and so do the .gitignore files
 	Source    Origin   `json:"source"`
+	// Holder, when set, has the request take the lock for the holder and make the path first.
+	Holder *Holder `json:"holder,omitempty"`
 }
 
 // Share is a count or a percentage; zero means the default, 50 %.
@@ -151,6 +153,11 @@ func (r *PlaceRequest) Check() error {
 	}
 	if total > maxRuleBytes {
 		return fmt.Errorf("%d bytes of rules", total)
+	}
+	if r.Holder != nil {
+		if err := r.Holder.Check(); err != nil {
+			return err
+		}
 	}
 	return firstError(r.Site.Check(), checkShort(r.Source.BootID))
 }
