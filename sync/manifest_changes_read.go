@@ -8,19 +8,7 @@ import (
 
 // decodeChanges reads what encodeChanges wrote against the same parent and checks the outcome.
 func decodeChanges(r io.Reader, parent *Manifest) (*Manifest, error) {
-	c := changeReader{plainReader: newPlainReader(r), parent: parent, old: newChunkIndex(parent), rows: newRows()}
-	gone := c.readGone()
-	for c.record() {
-	}
-	for _, t := range c.told {
-		c.readSums(t)
-	}
-	root := c.root()
-	if c.err != nil {
-		return nil, c.err
-	}
-	m := &Manifest{Entries: mergeEntries(parent, gone, c.news)}
-	return m, c.finish(m, root)
+	return newChangeReader(r, parent).read()
 }
 
 // changeReader is one decodeChanges under way.
@@ -32,6 +20,25 @@ type changeReader struct {
 	rows   rows
 	news   []Entry
 	told   []readContent // whose hashes follow the records
+}
+
+func newChangeReader(r io.Reader, parent *Manifest) *changeReader {
+	return &changeReader{plainReader: newPlainReader(r), parent: parent, old: newChunkIndex(parent), rows: newRows()}
+}
+
+func (c *changeReader) read() (*Manifest, error) {
+	gone := c.readGone()
+	for c.record() {
+	}
+	for _, t := range c.told {
+		c.readSums(t)
+	}
+	root := c.root()
+	if c.err != nil {
+		return nil, c.err
+	}
+	m := &Manifest{Entries: mergeEntries(c.parent, gone, c.news)}
+	return m, c.finish(m, root)
 }
 
 // readContent is a content that is told.
