@@ -177,8 +177,8 @@ func (c *call) doing(place *deploy.Placing) string {
 func (c *call) endSync(report event.Reporter, r *deploy.SyncResult, err error) error {
 	sum := r.Sum()
 	report.Report(event.Event{
-		Type: event.RunEnd, Release: r.Release, Result: string(r.Verdict), MS: r.Took.Milliseconds(),
-		Bytes: sum.Sent, Changed: sum.Changed + sum.Touched, Deleted: sum.Deleted,
+		Type: event.RunEnd, Release: r.Staged(), Result: string(r.Verdict), MS: r.Took.Milliseconds(),
+		Bytes: sum.Sent, Changed: sum.Changed + sum.Made + sum.Touched, Deleted: sum.Deleted,
 	})
 	switch {
 	case err != nil && r.Verdict == deploy.Mixed:

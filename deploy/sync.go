@@ -17,6 +17,9 @@ type Early interface {
 	// StageWhen is Stage for a request with a Holder, which takes the lock itself. The request goes out
 	// at once, and nothing of the tree before ready has said how; its error ends the stage.
 	StageWhen(ctx context.Context, req wire.StageRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.StageReply, filesync.Stats, error)
+	// PlaceWhen is the same for Place. Until ready has spoken the host may look at its folder, and
+	// changes nothing in it.
+	PlaceWhen(ctx context.Context, req wire.PlaceRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.PlaceReply, filesync.Stats, error)
 }
 
 // Unlocker is a Host that can let go of its lock before Close.

@@ -11,39 +11,66 @@ import (
 	filesync "godeploy/sync"
 )
 
-// placeOn makes a host's folder what the source is, or with a dry run says what that would change.
-func (s *syncRun) placeOn(ctx context.Context, m *member, line *Synced) error {
-	placer, ok := m.Host.(Placer)
-	if !ok {
-		return fault.New(fault.HelperArch, "files cannot be brought in place on %s", m.name).
-			Hint("this needs the helper, or SFTP with a shell")
+// place makes the app's path what the source is.
+func (s *syncRun) place(ctx context.Context, m *member, line *Synced) error {
+	var reply wire.PlaceReply
+	var stats filesync.Stats
+	req, begun := s.placeRequest(m), false
+	var err error
+	if early, ok := m.Host.(Early); ok {
+		holder := s.holder()
+		req.Holder = &holder
+		reply, stats, err = early.PlaceWhen(ctx, req, s.source, func(ctx context.Context) (filesync.SendOptions, error) {
+			err := s.ready(ctx)
+			begun = err == nil
+			return s.sendOptions(m), err
+		})
+	} else if err = s.ready(ctx); err == nil {
+		begun = true
+		reply, stats, err = placeOn(ctx, m.Host, req, s.source, s.sendOptions(m))
 	}
-	p := s.want.Place
-	reply, stats, err := placer.Place(ctx, wire.PlaceRequest{
-		Site: SiteOf(s.Env, m.Inventory()), Delete: p.Delete, Limit: p.Limit, Verify: p.Verify,
-		Rules: p.Rules, Gitignore: p.Gitignore, Source: p.Source,
-		DryRun: s.want.DryRun, List: s.want.List || s.want.DryRun,
-	}, s.source, s.sendOptions(m))
+	if begun {
+		s.leave()
+	}
 	if err != nil {
-		if line.begun && !refused(err) {
+		if begun && stats.Received > 0 && !refused(err) {
 			line.Outcome, m.outcome = Unknown, Unknown
 		}
 		return err
 	}
 	line.placed(reply, stats, s.source.Manifest)
-	line.Listed = s.want.List || s.want.DryRun
-	if line.Differs() && !s.want.DryRun {
+	line.Listed = req.List
+	if line.Differs() {
 		line.Outcome, m.outcome = Healthy, Healthy
 	}
 	return nil
 }
 
-// refused reports whether a host's end said no before it changed anything.
+func (s *syncRun) placeRequest(m *member) wire.PlaceRequest {
+	p := s.want.Place
+	return wire.PlaceRequest{
+		Site: SiteOf(s.Env, m.Inventory()), Delete: p.Delete, Limit: p.Limit, Verify: p.Verify,
+		Rules: p.Rules, Gitignore: p.Gitignore, Source: p.Source,
+		DryRun: s.want.DryRun, List: s.want.List || s.want.DryRun,
+	}
+}
+
+// placeOn asks a host that may not be able to.
+func placeOn(ctx context.Context, h Host, req wire.PlaceRequest, src *filesync.Source, o filesync.SendOptions) (wire.PlaceReply, filesync.Stats, error) {
+	placer, ok := h.(Placer)
+	if !ok {
+		return wire.PlaceReply{}, filesync.Stats{}, fault.New(fault.HelperArch, "files cannot be brought in place").
+			Hint("this needs the helper, or SFTP with a shell")
+	}
+	return placer.Place(ctx, req, src, o)
+}
+
+// refused reports whether a host's end said no before it changed anything. A host that said nothing of
+// what it has was told nothing either; after that only these codes are sure to come before any change.
 func refused(err error) bool {
 	for _, f := range fault.All(err) {
 		switch f.Code {
-		case fault.LayoutRefused, fault.DeleteRefused, fault.LockHeld, fault.LockLost, fault.ConfigValue, fault.SyncSource,
-			fault.SyncSourceChanged, fault.SudoNeeded, fault.HelperArch, fault.Usage:
+		case fault.LockHeld, fault.LockLost, fault.ConfigValue, fault.DeleteRefused, fault.SyncSource, fault.HelperArch, fault.Usage:
 		default:
 			return false
 		}

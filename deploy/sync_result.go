@@ -17,7 +17,8 @@ type Synced struct {
 	Outcome Outcome // Unchanged, Staged, Healthy for what was made in place, Unknown when that was cut short
 	Release string  // that was staged, or is there already
 	Files   int     // of the source
-	Changed int     // files, folders and links that were made or changed
+	Changed int     // files with new content
+	Made    int     // folders and links that were made or changed
 	Touched int     // of which only mode, time or owner was changed
 	Deleted int
 	Kept    int   // that Delete would have removed and a rule protects
@@ -29,8 +30,6 @@ type Synced struct {
 	// Changes are sorted by path. Listed is false when they were not asked for or cannot be known.
 	Changes []wire.PlaceChange
 	Listed  bool
-
-	begun bool // the folder may have been changed
 }
 
 // took fills in what staging did.
@@ -44,41 +43,44 @@ func (s *Synced) took(reply wire.StageReply, stats filesync.Stats, m *filesync.M
 // placed fills in what was done in place.
 func (s *Synced) placed(reply wire.PlaceReply, stats filesync.Stats, m *filesync.Manifest) {
 	s.Files, s.Bytes, s.Sent = m.Files(), m.Bytes(), stats.Sent
-	s.Changed, s.Touched = reply.Written+reply.Made, reply.Touched
+	s.Changed, s.Made, s.Touched = reply.Written, reply.Made, reply.Touched
 	s.Deleted, s.Kept, s.Notes = reply.Deleted, reply.Kept, reply.Notes
 	s.Changes = reply.Changes
 }
 
 // count sums the changes that are listed.
 func (s *Synced) count() {
-	s.Changed, s.Touched, s.Deleted, s.Kept = 0, 0, 0, 0
+	s.Changed, s.Made, s.Touched, s.Deleted, s.Kept = 0, 0, 0, 0, 0
 	for _, c := range s.Changes {
-		switch c.Op {
-		case wire.PlaceMeta:
+		switch {
+		case c.Op == wire.PlaceMeta:
 			s.Touched++
-		case wire.PlaceDelete:
+		case c.Op == wire.PlaceDelete:
 			s.Deleted++
-		case wire.PlaceKept:
+		case c.Op == wire.PlaceKept:
 			s.Kept++
-		default:
+		case c.Kind == wire.PlaceFile:
 			s.Changed++
+		default:
+			s.Made++
 		}
 	}
 }
 
 // Differs reports whether the host differed from the source before the sync.
 func (s *Synced) Differs() bool {
-	return s.Changed+s.Touched+s.Deleted > 0 || s.Outcome == Staged
+	return s.Changed+s.Made+s.Touched+s.Deleted > 0 || s.Outcome == Staged
 }
 
-// Parts says in a few short texts what became of it: "3 changed of 11,478 files", "1 deleted",
+// Parts says in a few short texts what became of it: "3 changed of 11,478 files", "2 made" of folders
+// and links, "4 touched" where only mode, time or owner was wrong, "1 deleted",
 // "sent 18.2 KB instead of 128.0 MB".
 func (s *Synced) Parts() []string {
 	parts := []string{fmt.Sprintf("%s changed of %s", Count(s.Changed), plurals(s.Files, "file"))}
 	for _, more := range []struct {
 		n    int
 		what string
-	}{{s.Touched, "touched"}, {s.Deleted, "deleted"}, {s.Kept, "protected"}} {
+	}{{s.Made, "made"}, {s.Touched, "touched"}, {s.Deleted, "deleted"}, {s.Kept, "protected"}} {
 		if more.n > 0 {
 			parts = append(parts, Count(more.n)+" "+more.what)
 		}
@@ -120,6 +122,7 @@ func (r *SyncResult) Sum() Synced {
 	var sum Synced
 	for _, h := range r.Hosts {
 		sum.Files, sum.Changed, sum.Touched = max(sum.Files, h.Files), max(sum.Changed, h.Changed), max(sum.Touched, h.Touched)
+		sum.Made = max(sum.Made, h.Made)
 		sum.Deleted, sum.Kept = max(sum.Deleted, h.Deleted), max(sum.Kept, h.Kept)
 		sum.Sent, sum.Bytes = sum.Sent+h.Sent, sum.Bytes+h.Bytes
 	}
@@ -178,15 +181,22 @@ func (s *syncRun) tellHost(line *Synced) {
 	}
 	s.Report.Report(event.Event{
 		Type: event.HostEnd, Host: line.Host, Phase: "sync", Result: result, Release: line.Release,
-		Bytes: line.Sent, MS: line.Took.Milliseconds(), Changed: line.Changed + line.Touched, Deleted: line.Deleted,
+		Bytes: line.Sent, MS: line.Took.Milliseconds(), Changed: line.Changed + line.Made + line.Touched, Deleted: line.Deleted,
 		Msg: "sync: " + strings.Join(line.Parts(), ", "),
 	})
 }
 
-// sum is the text of what all hosts together came to.
+// sum is the text of what all hosts together came to, short enough for a line of the live display.
 func (s *syncRun) sum() string {
 	all := (&SyncResult{Hosts: s.done}).Sum()
-	return strings.Join(all.Parts(), ", ")
+	text := fmt.Sprintf("%s, %s changed", plurals(all.Files, "file"), Count(all.Changed+all.Made+all.Touched))
+	if all.Deleted > 0 {
+		text += fmt.Sprintf(", %s deleted", Count(all.Deleted))
+	}
+	if all.Sent > 0 {
+		text += fmt.Sprintf(", sent %s of %s", Size(all.Sent), Size(all.Bytes))
+	}
+	return text
 }
 
 func (s *syncRun) sent() int64 { return (&SyncResult{Hosts: s.done}).Sum().Sent }

@@ -56,24 +56,17 @@ func (s *syncRun) sendTree(ctx context.Context, m *member, req wire.StageRequest
 	return m.Stage(ctx, req, s.source, s.sendOptions(m))
 }
 
-// place makes the app's path what the source is.
-func (s *syncRun) place(ctx context.Context, m *member, line *Synced) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	defer s.leave()
-	line.begun = true
-	return s.placeOn(ctx, m, line)
-}
-
 // preview tells what a sync would change on a host.
 func (s *syncRun) preview(ctx context.Context, m *member) error {
 	line := s.line(m)
 	m.began = s.Now()
 	if s.want.Place != nil {
-		if err := s.placeOn(ctx, m, line); err != nil {
+		reply, stats, err := placeOn(ctx, m.Host, s.placeRequest(m), s.source, s.sendOptions(m))
+		if err != nil {
 			return err
 		}
+		line.placed(reply, stats, s.source.Manifest)
+		line.Listed = true
 	} else if err := s.previewStaged(ctx, m, line); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type farHost struct {
 	others bool          // another run has the lock until ours is let go of
 	slow   chan struct{} // State waits for it
 	placed []wire.PlaceRequest
+	said   int64 // bytes of what it has, before it failed
 }
 
 func (h *farHost) State(ctx context.Context, shared []string) (wire.State, error) {
@@ -74,9 +75,17 @@ func (h *farHost) Place(_ context.Context, req wire.PlaceRequest, src *filesync.
 	h.placed = append(h.placed, req)
 	h.mu.Unlock()
 	if err := h.w.step(h.fakeHost, "place", ""); err != nil {
-		return wire.PlaceReply{}, filesync.Stats{}, err
+		return wire.PlaceReply{}, filesync.Stats{Received: h.said}, err
 	}
 	return wire.PlaceReply{Files: src.Manifest.Files(), Written: 1, Changes: []wire.PlaceChange{{Path: "app.py", Op: wire.PlaceUpdate, Kind: wire.PlaceFile, Why: wire.WhySize}}}, filesync.Stats{Sent: 100}, nil
+}
+
+func (h *farHost) PlaceWhen(ctx context.Context, req wire.PlaceRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.PlaceReply, filesync.Stats, error) {
+	o, err := ready(ctx)
+	if err != nil || req.Holder == nil {
+		return wire.PlaceReply{}, filesync.Stats{}, errors.Join(err, errors.New("a request that cannot stand alone"))
+	}
+	return h.Place(ctx, req, src, o)
 }
 
 // far makes the hosts of a world such that can do all at once.
@@ -247,13 +256,15 @@ func TestPlaceTellsWhetherFoldersWereChanged(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		fails map[string]fault.Code
+		said  int64
 		want  Verdict
 	}{
-		{nil, Done},
-		{map[string]fault.Code{"a": fault.LayoutRefused, "b": fault.LayoutRefused}, Refused},
-		{map[string]fault.Code{"b": fault.LayoutRefused}, Mixed},
-		{map[string]fault.Code{"b": fault.SSHLost}, Mixed},
-		{map[string]fault.Code{"a": fault.SSHLost, "b": fault.SSHLost}, Mixed},
+		{nil, 0, Done},
+		{map[string]fault.Code{"a": fault.LayoutRefused, "b": fault.LayoutRefused}, 0, Refused},
+		{map[string]fault.Code{"a": fault.LayoutRefused, "b": fault.DeleteRefused}, 9, Mixed},
+		{map[string]fault.Code{"a": fault.DeleteRefused, "b": fault.DeleteRefused}, 9, Refused},
+		{map[string]fault.Code{"b": fault.LayoutRefused}, 0, Mixed},
+		{map[string]fault.Code{"a": fault.SSHLost, "b": fault.SSHLost}, 9, Mixed},
 	} {
 		w, env, clock := newWorld("a", "b"), smallest(t, ""), time.Now()
 		w.fail = func(host, step, _ string) error {
@@ -264,6 +275,9 @@ func TestPlaceTellsWhetherFoldersWereChanged(t *testing.T) {
 		}
 		f := w.fleet(env, &clock)
 		hosts := w.far(f)
+		for _, h := range hosts {
+			h.said = tt.said
+		}
 		got, err := f.Sync(t.Context(), SyncWant{Scan: source(t, "v1"), Place: &Placing{Delete: true, Verify: "all"}, List: true})
 		if got.Verdict != tt.want || (err == nil) != (tt.fails == nil) || got.Release != "" {
 			t.Errorf("%v: got %v, %v, want %v", tt.fails, got.Verdict, err, tt.want)

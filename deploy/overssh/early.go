@@ -32,6 +32,25 @@ func (h *helped) StageWhen(ctx context.Context, req wire.StageRequest, src *file
 	return reply, stats, err
 }
 
+// PlaceWhen sends the request at once; see StageWhen.
+func (h *helped) PlaceWhen(ctx context.Context, req wire.PlaceRequest, src *filesync.Source, ready func(context.Context) (filesync.SendOptions, error)) (wire.PlaceReply, filesync.Stats, error) {
+	var reply wire.PlaceReply
+	var stats filesync.Stats
+	var changes []wire.PlaceChange
+	h.locked.Store(true) // by the request; Close lets go of it
+	err := h.client.Stream(ctx, wire.KindPlace, &req, func(rw io.ReadWriter) error {
+		o, err := ready(ctx)
+		if err != nil {
+			return err
+		}
+		o.RoundTrip = h.conn.RoundTrip()
+		stats, changes, err = offer(ctx, req, src, rw, o)
+		return err
+	}, &reply)
+	reply.Changes = changes
+	return reply, stats, err
+}
+
 // Unlock lets go of the lock, once what was asked for under it has ended.
 func (h *helped) Unlock(ctx context.Context) error {
 	err := h.client.Call(ctx, wire.KindUnlock, &wire.UnlockRequest{Site: h.site}, nil)
