@@ -25,7 +25,7 @@ type rule struct {
 	pattern  string // without a leading slash
 	base     string // folder an anchored pattern begins in, with a slash at its end
 	above    string // folders in front of the source that belong to the path, with a slash at the end
-	marks    marks  // include, negate, perishable and the sides
+	marks    marks  // include, negate, perishable, local and the sides
 	dirOnly  bool
 	anchored bool // the pattern began with a slash, which is cut off
 	wild     bool
@@ -74,7 +74,7 @@ func (r *Rules) ask(path string, dir bool, other marks, noGit bool) bool {
 // have it, given those of the folder it lies in: perishable rules (the modifier p) do not count there,
 // and those that folders do not pass on (the modifier n) have ended.
 func (r *Rules) Doomed() *Rules {
-	if r == nil || !slices.ContainsFunc(r.flat, perishable) && !slices.ContainsFunc(r.lists, mergeList.ends) {
+	if r == nil || !slices.ContainsFunc(r.flat, perishable) && !slices.ContainsFunc(r.flat, endsHere) {
 		return r
 	}
 	below := *r
@@ -84,11 +84,14 @@ func (r *Rules) Doomed() *Rules {
 			below.lists[i].items = nil
 		}
 	}
-	below.flat = slices.DeleteFunc(below.put(always(), below.items), perishable)
+	below.flat = slices.DeleteFunc(slices.Clone(r.flat), func(x rule) bool { return perishable(x) || endsHere(x) })
 	return &below
 }
 
 func perishable(r rule) bool { return r.marks&markPerishable != 0 }
+
+// endsHere says of a rule that it does not hold in the folders below.
+func endsHere(r rule) bool { return r.marks&markLocal != 0 }
 
 // newRule reads a pattern without anything in front of it.
 func newRule(pattern string, m marks) rule {

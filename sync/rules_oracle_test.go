@@ -34,19 +34,19 @@ func infosOf(dir string) ([]Info, error) {
 	return in, err
 }
 
-// walked is a tree as the rules let it through: the rules of every folder that was entered, and
+// ruleWalk is a tree as the rules let it through: the rules of every folder that was entered, and
 // every path that is sent.
-type walked struct {
+type ruleWalk struct {
 	rules map[string]*Rules
 	paths []string
 }
 
-func walkRules(dir string, rules *Rules) (*walked, error) {
-	w := &walked{rules: map[string]*Rules{}}
+func walkRules(dir string, rules *Rules) (*ruleWalk, error) {
+	w := &ruleWalk{rules: map[string]*Rules{}}
 	return w, w.walk(dir, ".", rules)
 }
 
-func (w *walked) walk(root, dir string, rules *Rules) error {
+func (w *ruleWalk) walk(root, dir string, rules *Rules) error {
 	full := filepath.Join(root, filepath.FromSlash(dir))
 	in, err := infosOf(full)
 	if err != nil {
@@ -73,12 +73,12 @@ func (w *walked) walk(root, dir string, rules *Rules) error {
 }
 
 // remains lists what a deletion leaves of the tree at target, by the rules and by what is sent.
-func (w *walked) remains(target string) []string {
+func (w *ruleWalk) remains(target string, own *FolderRules) []string {
 	r := remover{sent: map[string]bool{}}
 	for _, path := range w.paths {
 		r.sent[path] = true
 	}
-	r.clean(target, ".", w.rules["."], w.rules)
+	r.clean(target, ".", own)
 	slices.Sort(r.left)
 	return r.left
 }
@@ -89,10 +89,8 @@ type remover struct {
 }
 
 // clean goes through a folder that stays. Its own rules are those of the source's folder.
-func (r *remover) clean(target, dir string, rules *Rules, own map[string]*Rules) {
-	if own[dir] != nil {
-		rules = own[dir]
-	}
+func (r *remover) clean(target, dir string, own *FolderRules) {
+	rules := own.In(dir)
 	in, _ := infosOf(filepath.Join(target, dir))
 	for _, info := range in {
 		path, isDir := join(dir, info.Name), info.Kind == Dir
@@ -100,7 +98,7 @@ func (r *remover) clean(target, dir string, rules *Rules, own map[string]*Rules)
 		case r.sent[path]:
 			r.left = append(r.left, path)
 			if isDir {
-				r.clean(target, path, rules, own)
+				r.clean(target, path, own)
 			}
 		case rules.Protected(path, isDir):
 			r.keep(target, path, isDir)
@@ -253,7 +251,7 @@ func compareFolders(t *rapid.T, dir string, rules, extra []string) {
 	}
 	want, rsyncErr := rsyncSends(dir, args)
 	parsed, err := ParseRulesIn(dir, nil, nil, rules)
-	var got *walked
+	var got *ruleWalk
 	if err == nil {
 		got, err = walkRules(dir, parsed)
 	}
@@ -269,13 +267,26 @@ func compareFolders(t *rapid.T, dir string, rules, extra []string) {
 	}
 	target := filepath.Join(filepath.Dir(dir), "target")
 	prepareTarget(dir, target, got, extra)
-	left, before := got.remains(target), listTree(target)
+	own, err := roundTrip(parsed, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, before := got.remains(target, own), listTree(target)
 	if _, err := runRsync(dir, append(args, "-r", "--delete-before", "--existing", "--ignore-existing", "--force", "./", target+"/")...); err != nil {
 		t.Fatal(err)
 	}
 	if want := listTree(target); !slices.Equal(left, want) {
 		t.Fatalf("rules %q in %s on %q\n we leave %q\n    rsync %q", rules, show(dir), before, left, want)
 	}
+}
+
+// roundTrip gives the rules of all folders as a host reads them.
+func roundTrip(rules *Rules, dir string) (*FolderRules, error) {
+	f, err := rules.Folders(context.Background(), dir)
+	if err != nil {
+		return nil, err
+	}
+	return ReadFolderRules(f.Texts())
 }
 
 // rsyncSends lists what rsync sends of a tree, sorted.
@@ -293,7 +304,7 @@ func rsyncSends(dir string, args []string) ([]string, error) {
 
 // prepareTarget makes a target with some of what is sent, with the files of rules of every folder
 // that is sent, which rsync reads there, and with what is too much.
-func prepareTarget(dir, target string, w *walked, extra []string) {
+func prepareTarget(dir, target string, w *ruleWalk, extra []string) {
 	_ = os.MkdirAll(target, 0o755)
 	for folder := range w.rules {
 		_ = os.MkdirAll(filepath.Join(target, folder), 0o755)

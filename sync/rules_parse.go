@@ -200,7 +200,7 @@ func (p *ruleParser) cvs(text string, t token) {
 
 // flatten puts every list in its place, so that they are asked as one, and ends the reading.
 func (r *Rules) flatten(problems []error) (*Rules, error) {
-	r.flat = r.put(always(), r.items)
+	r.flat = r.put(always(), r.items, 0)
 	count := len(r.flat)
 	for g := r.git; g != nil; g = g.parent {
 		count += len(g.rules)
@@ -214,15 +214,17 @@ func (r *Rules) flatten(problems []error) (*Rules, error) {
 	return r, nil
 }
 
-func (r *Rules) put(flat []rule, items []listed) []rule {
+// put adds the rules of a list, which take over marks from the lists that this one stands in.
+func (r *Rules) put(flat []rule, items []listed, from marks) []rule {
 	for i := range items {
-		switch {
+		switch list := items[i].list; {
 		case len(flat) > maxRules:
 			return flat
-		case items[i].list > 0:
-			flat = r.put(flat, r.lists[items[i].list-1].items)
+		case list > 0:
+			flat = r.put(flat, r.lists[list-1].items, from|r.lists[list-1].marks&markLocal)
 		default:
 			flat = append(flat, items[i].rule)
+			flat[len(flat)-1].marks |= from
 		}
 	}
 	return flat
