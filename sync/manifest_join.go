@@ -101,6 +101,7 @@ func (s *segmentWriter) offer(i int) int {
 // sender's tree of it and of what need kept. It checks the tree and that its root is the one told.
 func joinSegments(r io.Reader, told segmentSums, need *segmentNeed) (*Manifest, error) {
 	j := segmentReader{plainReader: newPlainReader(r), need: need, rows: newRows()}
+	j.entries = make([]Entry, 0, len(need.have.Entries)+maxSegment) // most of it is what the receiver has
 	for i := range told.sums {
 		if need.missing.has(i) {
 			j.segment()
