@@ -16,6 +16,7 @@ import (
 	"godeploy/internal/wire"
 	"godeploy/inventory"
 	"godeploy/sshx"
+	filesync "godeploy/sync"
 )
 
 // fleet connects the hosts that a command acts on, all of them or none, and makes them ready for a
@@ -48,7 +49,7 @@ func (c *call) over(connected []deploy.Host, report event.Reporter) *deploy.Flee
 	return &deploy.Fleet{
 		Env: c.env, Hosts: connected, Service: process.New(c.env, report), Local: hooks.Local{Environ: c.sys.Environ},
 		Report: report, Parallel: c.opt.Parallel, Holder: c.holder(), Now: c.sys.Now, Dir: c.file.Dir,
-		RunLog: c.runLog(), Known: known{c.cacheDir()}.manifest,
+		RunLog: c.runLog(), Known: func(root filesync.Hash) *filesync.Manifest { return filesync.Recall(c.cacheDir(), root) },
 	}
 }
 

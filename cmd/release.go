@@ -134,7 +134,6 @@ func runRelease(ctx context.Context, c *call) error {
 		return c.showPlan(plan)
 	}
 	result, err := fleet.Release(ctx, want)
-	c.remember(src)
 	c.sayReleased(result, err)
 	return c.end(report, result, err)
 }

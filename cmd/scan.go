@@ -79,32 +79,20 @@ func userCache(goos string, sys System) string {
 	return ""
 }
 
-// remember keeps the manifest of a tree that is being sent, for the runs to come.
-func (c *call) remember(src *filesync.Source) {
-	if src != nil {
-		_ = known{c.cacheDir()}.keep(src.Manifest) // without it the next run tells more, and nothing else
-	}
-}
-
 // ahead is a scan that runs while the hosts are being connected.
 type ahead struct {
 	cancel context.CancelFunc
 	done   chan struct{} // src and err are there
-	ended  chan struct{}
 	src    *filesync.Source
 	err    error
 }
 
 func (c *call) scanAhead(ctx context.Context, report event.Reporter) *ahead {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &ahead{cancel: cancel, done: make(chan struct{}), ended: make(chan struct{})}
+	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
-		defer close(a.ended)
+		defer close(a.done)
 		a.src, a.err = c.scan(ctx, report)
-		close(a.done)
-		if a.err == nil {
-			c.remember(a.src)
-		}
 	}()
 	return a
 }
@@ -118,7 +106,7 @@ func (a *ahead) wait(context.Context) (*filesync.Source, error) {
 // close ends the scan and lets go of the source.
 func (a *ahead) close() {
 	a.cancel()
-	<-a.ended
+	<-a.done
 	if a.src != nil {
 		_ = a.src.Close() // it was only read
 	}

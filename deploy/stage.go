@@ -56,7 +56,8 @@ func (r *run) stageAnew(m *member) wire.StageRequest {
 func (r *run) sendOptions(m *member) filesync.SendOptions {
 	return filesync.SendOptions{
 		Compress: r.Env.Sync.Compress,
-		Parent:   r.Known, Hosts: len(r.members),
+		Hosts:    len(r.members),
+		Peer:     r.Env.Name + " " + m.name + " " + SiteOf(r.Env, m.Inventory()).Path,
 		Progress: func(done, total int64) {
 			r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
 		},

@@ -19,6 +19,7 @@ type basis struct {
 	intact bool // every file, folder and link is as recorded
 	// doubted trees were not finished: contents are read and verified before they are used.
 	doubted bool
+	begun   map[int]int64 // how much there is of files that have some of their content
 }
 
 // state is what a file of a basis is good for.
@@ -48,7 +49,14 @@ func (b *basis) state(o *ReceiveOptions, i int) state {
 	if err != nil {
 		return 0
 	}
-	return b.stateOf(e, &info, o)
+	s := b.stateOf(e, &info, o)
+	if s&someContent != 0 {
+		if b.begun == nil {
+			b.begun = map[int]int64{}
+		}
+		b.begun[i] = info.Size
+	}
+	return s
 }
 
 // inspect compares what is on disk with what is recorded, folder by folder.
@@ -68,6 +76,21 @@ func (b *basis) inspect(ctx context.Context, o *ReceiveOptions) error {
 		return nil
 	})
 	b.intact = !changed.Load()
+	return err
+}
+
+// verify reads every file that is taken to be what was recorded.
+func (b *basis) verify(ctx context.Context, o *ReceiveOptions) error {
+	var changed atomic.Bool
+	err := parallel(ctx, o.workers(), len(b.manifest.Entries), func(i int) error {
+		e := &b.manifest.Entries[i]
+		if e.Kind == File && b.states[i]&sameContent != 0 && !verified(o.FS, e, join(b.dir, e.Path)) {
+			b.states[i] = 0
+			changed.Store(true)
+		}
+		return nil
+	})
+	b.intact = b.intact && !changed.Load()
 	return err
 }
 

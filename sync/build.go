@@ -48,7 +48,7 @@ func (r *receiver) ours(i int32) error {
 	case fromLink:
 		return r.link(i)
 	case fromCopy:
-		return r.copyFrom(i, r.source(it))
+		return r.copy(i)
 	case fromNone:
 		return r.make(i, func(io.Writer) error { return nil })
 	case fromChunks:
@@ -69,7 +69,7 @@ func (r *receiver) source(it *item) string {
 func (r *receiver) link(i int32) error {
 	it, e := &r.items[i], r.file(i)
 	b := r.bases[it.basis]
-	if b.doubted && !it.sure && !r.verified(e, r.source(it)) {
+	if b.doubted && !it.sure && !verified(r.o.FS, e, r.source(it)) {
 		return r.retry(i, nil)
 	}
 	err := r.o.FS.Link(r.source(it), r.layout.path(e))
@@ -86,12 +86,37 @@ func (r *receiver) link(i int32) error {
 		return r.retry(i, nil)
 	}
 	it.from = fromCopy
-	return r.copyFrom(i, r.source(it))
+	return r.copy(i)
+}
+
+// cloneFrom is the size in bytes from which a copy is worth a try to share blocks instead.
+const cloneFrom = 1 << 20
+
+// copy makes a file out of an old one. Where the file system can share blocks, large files do, and
+// all of them when that is what the options ask for; as with a link what the host recorded is trusted.
+func (r *receiver) copy(i int32) error {
+	it, e := &r.items[i], r.file(i)
+	from, path := r.source(it), r.layout.path(e)
+	if r.o.Links != "reflink" && (r.o.Links == "copy" || e.Size < cloneFrom) || r.bases[it.basis].doubted {
+		return r.copyFrom(i, from)
+	}
+	err := r.o.FS.Clone(from, path, e.Mode)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return r.copyFrom(i, from)
+	}
+	if err == nil {
+		err = r.o.FS.Chtimes(path, e.MTime)
+	}
+	if err == nil {
+		err = r.own(path)
+	}
+	it.made = err == nil
+	return err
 }
 
 // verified reports whether a file holds what the entry says.
-func (r *receiver) verified(e *Entry, path string) bool {
-	f, err := r.o.FS.Open(path)
+func verified(fsys FS, e *Entry, path string) bool {
+	f, err := fsys.Open(path)
 	if err != nil {
 		return false
 	}
@@ -126,8 +151,7 @@ func copyVerified(w io.Writer, f io.Reader, e *Entry) error {
 	return nil
 }
 
-// copyFrom makes a file out of the whole content of another on this host, verified. Where the file
-// system can share the blocks of two files it does; such a copy is verified where it is.
+// copyFrom makes a file out of the whole content of another on this host, verified.
 func (r *receiver) copyFrom(i int32, from string) error {
 	e := r.file(i)
 	f, err := r.o.FS.Open(from)
@@ -206,10 +230,11 @@ func (r *receiver) write(path string, e *Entry, content func(io.Writer) error) e
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(content(f), f.Close()); err != nil {
-		return err
+	err = content(f)
+	if err == nil {
+		err = f.Chtimes(e.MTime)
 	}
-	if err := r.o.FS.Chtimes(path, e.MTime); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return r.own(path)

@@ -59,12 +59,12 @@ type SendOptions struct {
 	Compress string // "auto", "zstd" or "" compresses; "off" does not
 	// Progress is told the content bytes sent and to be sent, often, from one goroutine.
 	Progress func(done, total int64)
-	// Parent gives the manifest with this root if the caller still has it, else nil. With it only
-	// what differs is told. It must be safe for concurrent use.
-	Parent func(root Hash) *Manifest
 	// Expect is the root of the tree that the host will build on, as far as the caller knows. The
 	// tree is told at once then, and anew when it was wrong.
 	Expect Hash
+	// Peer names who receives, the same each time: what it was sent last is expected to be what it has,
+	// where Expect does not say. Only a Source with a cache remembers.
+	Peer string
 	// RoundTrip is the time that an answer takes. Where it is long, a small change is sent before it
 	// is asked for.
 	RoundTrip time.Duration

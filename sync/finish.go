@@ -3,6 +3,7 @@ package filesync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -32,7 +33,10 @@ func (l *releaseFolder) parent(context.Context) (*basis, error) {
 }
 
 func (l *releaseFolder) inspect(ctx context.Context, parent *basis) error {
-	return parent.inspect(ctx, l.o)
+	if err := parent.inspect(ctx, l.o); err != nil || !l.o.VerifyAll {
+		return err
+	}
+	return parent.verify(ctx, l.o)
 }
 
 func (l *releaseFolder) basis(dir, manifest string) *basis {
@@ -127,16 +131,33 @@ func (l *releaseFolder) clear(r *receiver) error {
 		}
 		name := b.dir[len(releasesDir)+1:]
 		if name == partialName(l.o.ID) {
-			aside := partialName(l.o.ID + ".old")
-			if err := l.o.FS.Rename(b.dir, releasesDir+"/"+aside); err != nil {
+			aside, err := l.stepAside(name)
+			if err != nil {
 				return err
 			}
-			b.dir = releasesDir + "/" + aside
-			name = aside
+			name, b.dir = aside, releasesDir+"/"+aside
 		}
 		l.old = append(l.old, name)
 	}
 	return l.o.FS.RemoveAll(l.stage())
+}
+
+// stepAside gives a stage and its manifest another name.
+func (l *releaseFolder) stepAside(name string) (aside string, err error) {
+	for n := 1; ; n++ {
+		aside = partialName(fmt.Sprintf("%s.%d", l.o.ID, n))
+		free, err := missing(l.o.FS, releasesDir+"/"+aside)
+		if err != nil {
+			return "", err
+		}
+		if free {
+			break
+		}
+	}
+	if err := l.o.FS.Rename(manifestsDir+"/"+name, manifestsDir+"/"+aside); err != nil {
+		return "", err
+	}
+	return aside, l.o.FS.Rename(releasesDir+"/"+name, releasesDir+"/"+aside)
 }
 
 // makeFolders makes all folders, writable for us until they are filled, level by level.

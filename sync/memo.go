@@ -18,11 +18,12 @@ type memo struct {
 	parents      once[*Manifest]
 	changes      once[*change]
 
-	mu       sync.Mutex
-	contents map[Hash]*spool
-	running  sync.WaitGroup
-	stop     context.CancelFunc
-	ctx      context.Context
+	mu         sync.Mutex
+	remembered bool
+	contents   map[Hash]*spool
+	running    sync.WaitGroup
+	stop       context.CancelFunc
+	ctx        context.Context
 }
 
 // once works out one value for each key, however many ask for it at once.
@@ -60,6 +61,18 @@ func (s *Source) segments() []segment {
 	return s.memo.segs
 }
 
+// remember keeps the tree for the next time, beside what else goes on; Close waits for it. A tree that
+// cannot be kept is told whole the next time, which is no reason to fail.
+func (s *Source) remember() {
+	s.memo.mu.Lock()
+	defer s.memo.mu.Unlock()
+	if s.memo.remembered || s.cache == "" {
+		return
+	}
+	s.memo.remembered = true
+	s.memo.running.Go(func() { _ = remember(s.cache, s.Manifest, s.root()) }) // see above
+}
+
 func sum(p []byte) Hash { return sha256.Sum256(p) }
 
 // content gives the frames of one content, which produce makes when nobody asked for it before.
@@ -83,10 +96,9 @@ func (m *memo) content(key Hash, dir string, produce func(ctx context.Context, s
 func (m *memo) close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stop == nil {
-		return nil
+	if m.stop != nil {
+		m.stop()
 	}
-	m.stop()
 	m.running.Wait()
 	var errs []error
 	for _, s := range m.contents {

@@ -17,10 +17,10 @@ func (s *sender) knows(root Hash) bool {
 
 // known gives the tree with this root if there is still a record of it.
 func (s *sender) known(root Hash) *Manifest {
-	if s.o.Parent == nil || root.IsZero() {
+	if root.IsZero() {
 		return nil
 	}
-	return s.src.memo.parents.get(root, func() *Manifest { return s.o.Parent(root) })
+	return s.src.memo.parents.get(root, func() *Manifest { return Recall(s.src.cache, root) })
 }
 
 // tell sends Start and the tree, as what leads to it from the receiver's parent; and what is surely

@@ -169,10 +169,25 @@ func (d *drafter) offer(p place, e *Entry) {
 // cutUp notes where the chunks of a large file can be had.
 func (d *drafter) cutUp(p place, e *Entry) {
 	s := d.state(d.bases[p.basis], int(p.entry))
-	if s&(sameContent|someContent) != 0 {
-		d.chunks.Add(len(d.places), e.Chunks)
-		d.places = append(d.places, p)
+	chunks := e.Chunks
+	switch {
+	case s&someContent != 0:
+		chunks = whole(chunks, d.bases[p.basis].begun[int(p.entry)])
+	case s&sameContent == 0:
+		return
 	}
+	d.chunks.Add(len(d.places), chunks)
+	d.places = append(d.places, p)
+}
+
+// whole gives the chunks that lie within the first size bytes.
+func whole(chunks []delta.Chunk, size int64) []delta.Chunk {
+	for i := range chunks {
+		if size -= int64(chunks[i].Len); size < 0 {
+			return chunks[:i]
+		}
+	}
+	return chunks
 }
 
 func (b *blueprint) file(i int32) *Entry { return &b.want.Entries[b.items[i].entry] }

@@ -26,6 +26,7 @@ type Source struct {
 	// Hashed counts the files that were read, Trusted those whose hash the cache knew.
 	Hashed, Trusted int
 	fs              FS
+	cache           string // as in ScanOptions
 	memo            memo
 }
 
@@ -47,7 +48,7 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (*Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, fsys.Close())
 	}
-	return &Source{Manifest: m, Notes: s.notes, fs: fsys}, nil
+	return &Source{Manifest: m, Notes: s.notes, fs: fsys, cache: o.Cache}, nil
 }
 
 func openSource(dir string) (FS, error) {

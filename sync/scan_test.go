@@ -244,34 +244,40 @@ func TestAKnownParentIsToldByItsDifferences(t *testing.T) {
 	for i := range 600 {
 		files[fmt.Sprintf("d%d/f%d", i%20, i)] = fmt.Sprint(i)
 	}
-	dir := put(t, files)
+	dir, cache := put(t, files), t.TempDir()
+	scan := func() *Source {
+		src, err := Scan(t.Context(), dir, ScanOptions{Cache: cache})
+		ok(t, err)
+		return src
+	}
 	fsys := openDir(t, t.TempDir())
-	src := scanDir(t, dir)
-	known := src.Manifest
+	src := scan()
+	first := src.Manifest.Root()
 	release(t, src, fsys, "r1", "")
+	ok(t, src.Close())
+	if Recall(cache, first) == nil {
+		t.Fatal("what was sent is not remembered")
+	}
 	ok(t, os.Remove(filepath.Join(dir, "d3/f3")))
 	putIn(t, dir, map[string]string{"d4/f4": "new", "d5/g": "added", "aa": "first", "zz": "last"})
-	src = scanDir(t, dir)
-	var asked Hash
-	o := SendOptions{Parent: func(root Hash) *Manifest { asked = root; return known }}
-	e := transfer(t, src, o, ReceiveOptions{FS: fsys, ID: "r2", Parent: "r1", UID: -1, GID: -1})
-	ok(t, errors.Join(e.sendErr, e.receiveErr))
-	if asked != known.Root() || e.sent.Sent > 1500 {
+	src = scan()
+	e := release(t, src, fsys, "r2", "r1")
+	if e.sent.Sent > 1500 {
 		t.Errorf("four changes took %d bytes", e.sent.Sent)
 	}
+	second := src.Manifest.Root()
+	ok(t, src.Close())
 	stored, err := ReadManifest(fsys, "r2")
 	ok(t, err)
-	if stored.Root() != src.Manifest.Root() {
+	if stored.Root() != second {
 		t.Error("the host has another tree")
 	}
-	// A sender that has the wrong tree for the root is found out.
-	o.Parent = func(Hash) *Manifest { return known }
+	// What is remembered under a wrong name is found out.
+	ok(t, os.Rename(filepath.Join(cache, "manifests", first.String()), filepath.Join(cache, "manifests", second.String())))
 	putIn(t, dir, map[string]string{"d6/f6": "newer"})
-	src = scanDir(t, dir)
-	e = transfer(t, src, o, ReceiveOptions{FS: fsys, ID: "r3", Parent: "r2", UID: -1, GID: -1})
-	if e.receiveErr == nil || e.sendErr == nil {
-		t.Error("changes against another tree passed")
-	}
+	src = scan()
+	defer src.Close()
+	release(t, src, fsys, "r3", "r2")
 }
 
 func TestCancelEndsBothSides(t *testing.T) {

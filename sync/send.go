@@ -21,9 +21,16 @@ func Send(ctx context.Context, src *Source, rw io.ReadWriter, o SendOptions) (St
 	stop := closeAfter(ctx, rw)
 	defer stop()
 	c := &counted{r: rw, w: rw}
+	if o.Expect.IsZero() {
+		o.Expect = lastSent(src.cache, o.Peer)
+	}
 	s := &sender{ctx: ctx, src: src, o: o, conn: c, in: &frameReader{r: c}, out: newFrameWriter(c)}
 	stats, err := s.run()
 	stats.Sent, stats.Received = c.wrote, c.read
+	if err == nil {
+		src.remember()
+		_ = noteSent(src.cache, o.Peer, src.root()) // what is forgotten is asked for
+	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
