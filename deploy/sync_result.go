@@ -85,7 +85,10 @@ func (s *Synced) Parts() []string {
 			parts = append(parts, Count(more.n)+" "+more.what)
 		}
 	}
-	if s.Sent > 0 {
+	switch {
+	case s.Sent >= s.Bytes && s.Sent > 0:
+		parts = append(parts, "sent "+Size(s.Sent))
+	case s.Sent > 0:
 		parts = append(parts, fmt.Sprintf("sent %s instead of %s", Size(s.Sent), Size(s.Bytes)))
 	}
 	return parts
@@ -193,7 +196,10 @@ func (s *syncRun) sum() string {
 	if all.Deleted > 0 {
 		text += fmt.Sprintf(", %s deleted", Count(all.Deleted))
 	}
-	if all.Sent > 0 {
+	switch {
+	case all.Sent >= all.Bytes && all.Sent > 0:
+		text += ", sent " + Size(all.Sent)
+	case all.Sent > 0:
 		text += fmt.Sprintf(", sent %s of %s", Size(all.Sent), Size(all.Bytes))
 	}
 	return text

@@ -17,7 +17,12 @@ import (
 //
 // TestMain makes this test binary serve as `godeploy` too: the scripts run the very function that the
 // shipped program runs, as a process of its own, with real signals and terminals.
+//
+// And as the helper: a development build pushes itself to hosts of its own kind.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "helper" {
+		os.Exit(cmd.Main(os.Args, cmd.RealSystem()))
+	}
 	testscript.Main(m, map[string]func(){
 		"godeploy": func() { os.Exit(cmd.Main(os.Args, cmd.RealSystem())) },
 	})
