@@ -16,11 +16,9 @@ import (
 func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Source, error) {
 	s := c.env.Sync
 	from := c.sourceDir()
-	rules, err := filesync.ReadRules(filesync.RuleOptions{
-		Dir: from, Filter: s.Filter, Include: s.Include, Exclude: s.Excludes(), Gitignore: s.Gitignore,
-	})
+	rules, err := c.rules()
 	if err != nil {
-		return nil, fault.New(fault.ConfigValue, "[sync] exclude, include or filter").At(c.file.Origin(c.env.Name, "sync.exclude")).Wrap(err)
+		return nil, err
 	}
 	began := c.sys.Now()
 	src, err := filesync.Scan(ctx, from, filesync.ScanOptions{
@@ -36,6 +34,18 @@ func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Sourc
 	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(),
 		Msg: fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))})
 	return src, nil
+}
+
+// rules are those of [sync] and of the command line: what is left out.
+func (c *call) rules() (*filesync.Rules, error) {
+	s := c.env.Sync
+	rules, err := filesync.ReadRules(filesync.RuleOptions{
+		Dir: c.sourceDir(), Filter: s.Filter, Include: s.Include, Exclude: s.Excludes(), Gitignore: s.Gitignore,
+	})
+	if err != nil {
+		err = fault.New(fault.ConfigValue, "[sync] exclude, include or filter").At(c.file.Origin(c.env.Name, "sync.exclude")).Wrap(err)
+	}
+	return rules, err
 }
 
 // sourceDir is the folder that is sent.

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"godeploy/deploy"
@@ -53,7 +52,7 @@ func runSync(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	place, err := c.placing()
+	place, err := c.placing(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,7 +127,7 @@ func (c *call) applyTo() error {
 }
 
 // placing says how files are brought in place, nil when a release is staged.
-func (c *call) placing() (*deploy.Placing, error) {
+func (c *call) placing(ctx context.Context) (*deploy.Placing, error) {
 	if c.env.App.Layout != "inplace" {
 		for _, name := range []string{"delete", "no-delete", "max-delete"} {
 			if c.flags.IsSet(name) {
@@ -139,14 +138,18 @@ func (c *call) placing() (*deploy.Placing, error) {
 		}
 		return nil, nil
 	}
-	rules, err := ruleTexts(c.sourceDir(), c.env.Sync)
+	rules, err := c.rules()
+	if err != nil {
+		return nil, err
+	}
+	folders, err := rules.Folders(ctx, c.sourceDir())
 	if err != nil {
 		return nil, err
 	}
 	limit := c.env.Sync.MaxDelete
 	return &deploy.Placing{
 		Delete: c.deletes(), Limit: wire.Share{N: limit.N, Percent: limit.Percent, Set: limit != inventory.Share{}},
-		Verify: c.env.Sync.Verify, Rules: rules, Gitignore: c.env.Sync.Gitignore, Source: originOf(c.sourceDir()),
+		Verify: c.env.Sync.Verify, Rules: folders.Texts(), Source: originOf(c.sourceDir()),
 	}, nil
 }
 
@@ -192,6 +195,3 @@ func (c *call) endSync(report event.Reporter, r *deploy.SyncResult, err error) e
 	}
 	return nil
 }
-
-// errRuleDepth stands for files of rules that name each other.
-var errRuleDepth = errors.New("merge files are nested too deep")

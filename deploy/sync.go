@@ -48,12 +48,11 @@ type SyncWant struct {
 
 // Placing says how a folder is made what the source is.
 type Placing struct {
-	Delete    bool       // remove what the source does not have
-	Limit     wire.Share // of Delete; the zero Share is the default of the host's side
-	Verify    string     // as wire.PlaceRequest has it
-	Rules     [][]byte   // what Delete leaves alone
-	Gitignore bool
-	Source    wire.Origin
+	Delete bool       // remove what the source does not have
+	Limit  wire.Share // of Delete; the zero Share is the default of the host's side
+	Verify string     // as wire.PlaceRequest has it
+	Rules  [][]byte   // what Delete leaves alone
+	Source wire.Origin
 }
 
 // keptStaged is how many releases stay on a host that were staged and never switched to.

@@ -50,7 +50,7 @@ func (s *syncRun) placeRequest(m *member) wire.PlaceRequest {
 	p := s.want.Place
 	return wire.PlaceRequest{
 		Site: SiteOf(s.Env, m.Inventory()), Delete: p.Delete, Limit: p.Limit, Verify: p.Verify,
-		Rules: p.Rules, Gitignore: p.Gitignore, Source: p.Source,
+		Rules: p.Rules, Source: p.Source,
 		DryRun: s.want.DryRun, List: s.want.List || s.want.DryRun,
 	}
 }

@@ -23,16 +23,16 @@ const (
 // PlaceOptions say how a folder is made equal to a source in place. FS must be set; UID and GID are -1
 // where owners are left alone.
 type PlaceOptions struct {
-	FS        FS        // rooted at the target folder
-	Rules     *Rules    // what Delete leaves alone; nil: .git and .godeploy
-	Delete    bool      // remove what the source does not have
-	Limit     MaxDelete // of Delete
-	DryRun    bool      // change nothing, not even below .godeploy
-	VerifyAll bool      // hash what looks as the last run left it, too
-	List      bool      // gather PlaceResult.Changes
-	UID, GID  int       // owner and group of everything the source has; -1 leaves or keeps them
-	KeepOwner bool      // with UID -1: a file that replaces another gets that one's owner; needs root
-	Workers   int       // things worked on at once; 0: 8
+	FS        FS           // rooted at the target folder
+	Rules     *FolderRules // what Delete leaves alone; nil: .git and .godeploy
+	Delete    bool         // remove what the source does not have
+	Limit     MaxDelete    // of Delete
+	DryRun    bool         // change nothing, not even below .godeploy
+	VerifyAll bool         // hash what looks as the last run left it, too
+	List      bool         // gather PlaceResult.Changes
+	UID, GID  int          // owner and group of everything the source has; -1 leaves or keeps them
+	KeepOwner bool         // with UID -1: a file that replaces another gets that one's owner; needs root
+	Workers   int          // things worked on at once; 0: 8
 	// Avoid is the source's own folder, if it is on this machine: a target that has it inside is refused.
 	Avoid Identity
 	// Now gives the time by the clock of the host; nil: time.Now.

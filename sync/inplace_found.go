@@ -23,7 +23,7 @@ type found struct {
 	tree   Manifest
 	stamps []stamp  // of each entry
 	guards []guard  // what the rules say about deleting the entry
-	closed []opened // folders that were not entered, because the rules leave them out
+	closed []string // folders that were not entered, because the rules leave them out
 	litter []string // temporary files of runs that died
 	hashed int      // files that were read
 	last   *record  // what the last run left
@@ -69,7 +69,7 @@ func (f *found) timeIs(j int, want int64) bool {
 // look lists the target without following a link and without reading any file.
 func look(ctx context.Context, o *PlaceOptions, n *notes) (*found, error) {
 	l := &looker{o: o, notes: n}
-	if err := l.walk(ctx, []opened{{".", o.Rules}}); err != nil {
+	if err := l.walk(ctx, []string{"."}); err != nil {
 		return nil, err
 	}
 	return l.found(), nil
@@ -80,13 +80,7 @@ type sight struct {
 	entry  Entry
 	stamp  stamp
 	guard  guard
-	closed *Rules // when it is a folder that is not entered: those that hold in the one it is in
-}
-
-// opened is a folder to list with the rules for what is in it.
-type opened struct {
-	path  string
-	rules *Rules
+	closed bool // it is a folder that is not entered
 }
 
 type looker struct {
@@ -98,10 +92,10 @@ type looker struct {
 }
 
 // walk lists folders, level by level: no recursion, so no depth exhausts it.
-func (l *looker) walk(ctx context.Context, level []opened) error {
+func (l *looker) walk(ctx context.Context, level []string) error {
 	for len(level) > 0 {
 		var mu sync.Mutex
-		var next []opened
+		var next []string
 		err := l.o.each(ctx, len(level), func(i int) error {
 			below, err := l.list(level[i])
 			mu.Lock()
@@ -118,20 +112,18 @@ func (l *looker) walk(ctx context.Context, level []opened) error {
 }
 
 // list takes in one folder and gives those to go on with.
-func (l *looker) list(dir opened) (below []opened, err error) {
-	infos, err := l.o.FS.ReadDir(dir.path)
+func (l *looker) list(dir string) (below []string, err error) {
+	infos, err := l.o.FS.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("look at what is there: %w", err)
 	}
-	rules, err := dir.rules.Enter(dir.path, infos, func(name string) ([]byte, error) { return l.small(join(dir.path, name)) })
-	if err != nil {
-		return nil, err
-	}
+	rules := l.o.Rules.In(dir)
+	doomed := rules.Doomed()
 	var seen []sight
 	var litter []string
 	for i := range infos {
 		in := &infos[i]
-		path := join(dir.path, in.Name)
+		path := join(dir, in.Name)
 		switch {
 		case path == ".godeploy":
 			continue
@@ -141,13 +133,13 @@ func (l *looker) list(dir opened) (below []opened, err error) {
 		case len(path) > MaxPath:
 			return nil, fault.New(fault.LayoutRefused, "%s… is a path of more than %d bytes", showPath(path[:64]), MaxPath)
 		}
-		s, err := l.see(path, in, rules)
+		s, err := l.see(path, in, rules, doomed)
 		if err != nil {
 			return nil, err
 		}
 		seen = append(seen, s)
-		if in.Kind == Dir && s.closed == nil {
-			below = append(below, opened{path, rules})
+		if in.Kind == Dir && !s.closed {
+			below = append(below, path)
 		}
 	}
 	l.mu.Lock()
@@ -159,20 +151,16 @@ func (l *looker) list(dir opened) (below []opened, err error) {
 	return below, nil
 }
 
-func (l *looker) see(path string, in *Info, rules *Rules) (sight, error) {
+func (l *looker) see(path string, in *Info, rules, doomed *Rules) (sight, error) {
 	dir := in.Kind == Dir
 	s := sight{entry: Entry{Path: path, Kind: in.Kind, Mode: in.Mode, MTime: in.MTime}, stamp: stampOf(in)}
 	if rules.Protected(path, dir) {
 		s.guard = guarded
-		if rules.Doomed().Protected(path, dir) {
+		if doomed.Protected(path, dir) {
 			s.guard |= tied
 		}
 	}
-	if dir && s.guard&tied != 0 && rules.Excluded(path, dir) {
-		if s.closed = rules; rules == nil {
-			s.closed = &Rules{flat: always()}
-		}
-	}
+	s.closed = dir && s.guard&tied != 0 && rules.Excluded(path, dir)
 	switch in.Kind {
 	case Dir:
 		if avoid := l.o.Avoid; avoid != (Identity{}) && avoid == (Identity{in.Dev, in.Ino}) {
@@ -194,16 +182,6 @@ func (l *looker) see(path string, in *Info, rules *Rules) (sight, error) {
 	return s, nil
 }
 
-// small reads a small file of the target, such as one with rules for its folder.
-func (l *looker) small(path string) ([]byte, error) {
-	f, err := l.o.FS.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxRuleFile+1))
-}
-
 // found puts what was seen in order.
 func (l *looker) found() *found {
 	slices.SortFunc(l.seen, func(a, b sight) int { return cmp.Compare(a.entry.Path, b.entry.Path) })
@@ -215,19 +193,19 @@ func (l *looker) found() *found {
 		s := &l.seen[j]
 		f.tree.Entries[j], f.stamps[j], f.guards[j] = s.entry, s.stamp, s.guard
 		f.was[j] = -1
-		if s.closed != nil {
-			f.closed = append(f.closed, opened{s.entry.Path, s.closed})
+		if s.closed {
+			f.closed = append(f.closed, s.entry.Path)
 		}
 	}
 	return f
 }
 
-// reveal enters the folders that were left out and that the source has all the same: its rules may have
-// changed since the host's copies of them. It gives the target anew when there are any.
+// reveal enters the folders that were left out and that the source has all the same: it may have been
+// scanned by other rules. It gives the target anew when there are any.
 func (f *found) reveal(ctx context.Context, o *PlaceOptions, want *Manifest, n *notes) (*found, error) {
-	var level []opened
+	var level []string
 	for _, dir := range f.closed {
-		if e := want.Find(dir.path); e != nil && e.Kind == Dir {
+		if e := want.Find(dir); e != nil && e.Kind == Dir {
 			level = append(level, dir)
 		}
 	}

@@ -279,8 +279,13 @@ func (c oracleCase) run(t testing.TB, root string) error {
 	fsys, err := OpenLocal(dirs["ours"])
 	must(t, err)
 	defer fsys.Close()
+	folders, err := rules.Folders(t.Context(), dirs["source"])
+	must(t, err)
+	if folders, err = ReadFolderRules(folders.Texts()); err != nil {
+		return err
+	}
 	old := portrait(t, dirs["ours"])
-	o := PlaceOptions{FS: fsys, Rules: rules, Delete: c.remove, Limit: MaxDelete{N: 100, Percent: true}, UID: -1, GID: -1, List: true}
+	o := PlaceOptions{FS: fsys, Rules: folders, Delete: c.remove, Limit: MaxDelete{N: 100, Percent: true}, UID: -1, GID: -1, List: true}
 	result, err := placeFrom(t.Context(), src, o)
 	if errorCode(err) == fault.LayoutRefused {
 		if now := portrait(t, dirs["ours"]); !slices.Equal(old, now) {

@@ -197,7 +197,7 @@ func (f *placeFolder) others(ctx context.Context, _ int64) []*basis {
 				level = append(level, p)
 			}
 			if e := wanted[hashInName(in.Name)]; e != nil && in.Kind == File {
-				m.Entries = append(m.Entries, Entry{Path: p, Kind: File, Mode: in.Mode, Size: e.Size, MTime: in.MTime, Hash: e.Hash, Chunks: e.Chunks})
+				m.Entries = append(m.Entries, arrived(p, &in, e))
 			}
 		}
 	}
@@ -206,6 +206,23 @@ func (f *placeFolder) others(ctx context.Context, _ int64) []*basis {
 	}
 	slices.SortFunc(m.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
 	return []*basis{{dir: placeOld, manifest: m, doubted: true}}
+}
+
+// arrived is the entry of a file that has come, or of as many of its chunks as have.
+func arrived(path string, in *Info, want *Entry) Entry {
+	e := Entry{Path: path, Kind: File, Mode: in.Mode, Size: in.Size, MTime: in.MTime}
+	if in.Size == want.Size {
+		e.Hash, e.Chunks = want.Hash, want.Chunks
+		return e
+	}
+	room := in.Size
+	for _, c := range want.Chunks {
+		if room -= int64(c.Len); room < 0 {
+			break
+		}
+		e.Chunks = append(e.Chunks, c)
+	}
+	return e
 }
 
 func hashInName(name string) (h Hash) {

@@ -304,8 +304,15 @@ func (r *receiver) contents(ctx context.Context) error {
 	}
 	for n := 0; ; n++ {
 		lacking, bytes := r.units()
-		if bytes == 0 {
-			break
+		if bytes == 0 && !first {
+			return nil
+		}
+		if bytes == 0 { // what seems to be here may turn out not to be
+			if err := r.round(ctx, nil, nil, first); err != nil {
+				return err
+			}
+			first, n = false, n-1
+			continue
 		}
 		if n == maxRounds {
 			return r.twice()
@@ -320,10 +327,6 @@ func (r *receiver) contents(ctx context.Context) error {
 		}
 		first = false
 	}
-	if !first {
-		return nil
-	}
-	return r.round(ctx, nil, nil, first)
 }
 
 // twice is the error for content that was wrong as often as it was asked for.

@@ -38,6 +38,19 @@ func rescan(t *testing.T, dir string) *filesync.Source {
 	return src
 }
 
+func ruleTexts(t *testing.T, filter ...string) [][]byte {
+	t.Helper()
+	rules, err := filesync.ParseRules(nil, nil, filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := rules.Folders(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folders.Texts()
+}
+
 // inPlace locks the host and makes its folder what the source is.
 func inPlace(t *testing.T, h deploy.Host, req wire.PlaceRequest, src *filesync.Source) (wire.PlaceReply, error) {
 	t.Helper()
@@ -72,7 +85,7 @@ func TestPlaceOnAHost(t *testing.T) {
 			os.WriteFile(dir+"/a", []byte("changed"), 0o644), os.RemoveAll(dir+"/d")); err != nil {
 			t.Fatal(err)
 		}
-		req := wire.PlaceRequest{Delete: true, List: true, DryRun: true, Rules: [][]byte{[]byte("- logs/")}}
+		req := wire.PlaceRequest{Delete: true, List: true, DryRun: true, Rules: ruleTexts(t, "- logs/")}
 		src = rescan(t, dir)
 		for _, req.DryRun = range []bool{true, false} {
 			reply, err = inPlace(t, h, req, src)
@@ -139,7 +152,7 @@ func TestPlaceRefusals(t *testing.T) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		}
-		if _, err := inPlace(t, h, wire.PlaceRequest{DryRun: true, Rules: [][]byte{[]byte("nonsense")}}, src); !fault.Is(err, fault.ConfigValue) {
+		if _, err := inPlace(t, h, wire.PlaceRequest{DryRun: true, Rules: [][]byte{[]byte("nonsense")}}, src); !fault.Is(err, fault.Protocol) {
 			t.Errorf("rule that is none: got %v", err)
 		}
 		refuseSource(t, h, dir)

@@ -48,12 +48,15 @@ func (s *Site) Place(ctx context.Context, req wire.PlaceRequest, rw io.ReadWrite
 	}, nil
 }
 
-func placeRules(req wire.PlaceRequest) (*filesync.Rules, error) {
-	o := filesync.RuleOptions{Gitignore: req.Gitignore}
-	for _, rule := range req.Rules {
-		o.Filter = append(o.Filter, string(rule))
+func placeRules(req wire.PlaceRequest) (*filesync.FolderRules, error) {
+	if len(req.Rules) == 0 {
+		return nil, nil
 	}
-	return filesync.ReadRules(o)
+	rules, err := filesync.ReadFolderRules(req.Rules)
+	if err != nil {
+		return nil, fault.New(fault.Protocol, "the rules of the source make no sense").Wrap(err)
+	}
+	return rules, nil
 }
 
 // changesOf puts changes into the words of the protocol.

@@ -19,11 +19,10 @@ type PlaceRequest struct {
 	DryRun bool   `json:"dry_run,omitempty"`
 	List   bool   `json:"list,omitempty"`   // tell every change, and what is kept
 	Verify string `json:"verify,omitempty"` // "" or changed: hash what does not look as it was left; all: everything
-	// Rules are filter rules in rsync's language, one each, in order; they say what Delete leaves alone.
-	// Bytes, because names need not be text.
-	Rules     [][]byte `json:"rules,omitempty"`
-	Gitignore bool     `json:"gitignore,omitempty"` // and so do the .gitignore files
-	Source    Origin   `json:"source"`
+	// Rules say what Delete leaves alone: those of every folder of the source, as filesync.FolderRules
+	// writes them. Bytes, because names need not be text.
+	Rules  [][]byte `json:"rules,omitempty"`
+	Source Origin   `json:"source"`
 	// Holder, when set, has the request take the lock for the holder and make the path first.
 	Holder *Holder `json:"holder,omitempty"`
 }
@@ -132,7 +131,11 @@ func (w PlaceWhy) Names() []string {
 // String gives the reasons separated by commas.
 func (w PlaceWhy) String() string { return strings.Join(w.Names(), ",") }
 
-const maxRuleBytes = 640 << 10 // of all rules of a request: it must fit one frame in base64
+// Limits of the rules of a request, which must fit one frame in base64.
+const (
+	maxRuleBytes = 640 << 10
+	maxRuleTexts = 40_000
+)
 
 // Check checks site, limit and the sizes of the rules. What a rule says the helper checks when it reads it.
 func (r *PlaceRequest) Check() error {
@@ -144,7 +147,7 @@ func (r *PlaceRequest) Check() error {
 	if r.Limit.N < 0 || r.Limit.Percent && r.Limit.N > 100 {
 		return fmt.Errorf("limit of %d", r.Limit.N)
 	}
-	if len(r.Rules) > maxList {
+	if len(r.Rules) > maxRuleTexts {
 		return fmt.Errorf("%d rules", len(r.Rules))
 	}
 	total := 0

@@ -56,7 +56,7 @@ func TestHostilePlaceChanges(t *testing.T) {
 		"verify":   &PlaceRequest{Site: site, Verify: "some"},
 		"negative": &PlaceRequest{Site: site, Limit: Share{N: -1}},
 		"101 %":    &PlaceRequest{Site: site, Limit: Share{N: 101, Percent: true}},
-		"rules":    &PlaceRequest{Site: site, Rules: make([][]byte, maxList+1)},
+		"rules":    &PlaceRequest{Site: site, Rules: make([][]byte, maxRuleTexts+1)},
 		"bytes":    &PlaceRequest{Site: site, Rules: [][]byte{make([]byte, maxRuleBytes+1)}},
 		"/etc":     &PlaceRequest{Site: Site{App: "shop", Path: "/etc/shop"}},
 		"counts":   &PlaceReply{Deleted: -1},
