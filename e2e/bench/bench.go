@@ -27,15 +27,15 @@ type treeFacts struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// room is the space that a whole run may fill, trash and all.
-const room = 40 << 30
+// room is the space that a whole run may fill.
+const room = 30 << 30
 
 // newBench makes the folder, the namespaces and the server. Close removes all of it.
 func newBench(ctx context.Context, parent, godeploy string, tell func(string, ...any)) (*bench, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("root is needed for namespaces, links and counters: sudo make bench")
 	}
-	dir, err := os.MkdirTemp(parent, "godeploy-bench-")
+	dir, err := newFolder(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (b *bench) open(ctx context.Context) (err error) {
 	return err
 }
 
-// Close ends what runs and removes what was made; it takes a while, for all the files.
+// Close ends what runs and removes what was made.
 func (b *bench) Close() error {
 	var errs []error
 	if b.server != nil {
@@ -74,7 +74,9 @@ func (b *bench) Close() error {
 			errs = append(errs, g.Close())
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+	// A row that was cut off may have left its disk.
+	errs = append(errs, unmountBelow(context.Background(), b.dir), os.RemoveAll(b.dir))
+	return errors.Join(errs...)
 }
 
 // free fails when the disk may not hold a whole run.

@@ -26,6 +26,7 @@ func newCgroup(name string) (*cgroup, error) {
 	if _, err := os.Stat(root + "/cgroup.controllers"); err != nil {
 		root += "/unified" // beside the first version
 	}
+	sweepGroups(root)
 	g := &cgroup{path: filepath.Join(root, fmt.Sprintf("%s%d-%s", labPrefix, os.Getpid(), name))}
 	if err := os.Mkdir(g.path, 0o755); err != nil {
 		return nil, err
@@ -35,6 +36,21 @@ func newCgroup(name string) (*cgroup, error) {
 		return nil, errors.Join(err, os.Remove(g.path))
 	}
 	return g, nil
+}
+
+// sweepGroups ends and removes what a killed run has left.
+func sweepGroups(root string) {
+	left, err := filepath.Glob(filepath.Join(root, labPrefix+"*-*"))
+	if err != nil {
+		return // the pattern is fixed
+	}
+	for _, path := range left {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), labPrefix), "-")
+		if gone(pid) {
+			_ = os.WriteFile(path+"/cgroup.kill", []byte("1"), 0) // an old one in the way hurts nobody
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // attr is for a command that is to run in the group.
@@ -110,8 +126,9 @@ func residentPeak(pid string) int64 {
 	return 0
 }
 
-// Close removes the group, once it is empty.
+// Close ends what is still in the group, and removes it.
 func (g *cgroup) Close() error {
-	err := g.settle(context.Background(), 0)
+	err := os.WriteFile(g.path+"/cgroup.kill", []byte("1"), 0)
+	err = errors.Join(err, g.settle(context.Background(), 0))
 	return errors.Join(err, g.dir.Close(), os.Remove(g.path))
 }

@@ -92,7 +92,7 @@ func sweepLabs(ctx context.Context) {
 	for _, name := range names {
 		base := filepath.Base(name)
 		pid := strings.Trim(strings.TrimPrefix(base, labPrefix), "cs")
-		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+		if gone(pid) {
 			_ = run(ctx, "ip", "netns", "del", base) // an old one in the way hurts nobody
 		}
 	}

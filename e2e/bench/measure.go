@@ -58,7 +58,7 @@ func (t *trial) greet(ctx context.Context) error {
 		return nil
 	}
 	hello := *t
-	hello.side.Argv, hello.link = "{godeploy} exec bench -- true", linkFast
+	hello.side.Argv, hello.link = meet, linkFast
 	return hello.run(ctx)
 }
 
@@ -71,9 +71,15 @@ func (t *trial) holdOpen(ctx context.Context) error {
 	return c.Wait()
 }
 
-// letGo ends connections held open; there need not be any.
-func (t *trial) letGo(ctx context.Context) {
-	_ = exec.CommandContext(ctx, "ssh", "-F", t.b.server.muxConfig(), "-O", "exit", t.stops()[0].Alias).Run()
+// letGo ends connections held open, those too that filling left; there need not be any.
+func (b *bench) letGo(ctx context.Context) {
+	sockets, err := filepath.Glob(filepath.Join(b.server.dir, "mux-*"))
+	if err != nil {
+		return // the pattern is fixed
+	}
+	for _, socket := range sockets {
+		_ = exec.CommandContext(ctx, "ssh", "-F", "none", "-S", socket, "-O", "exit", "host").Run()
+	}
 }
 
 // ready makes each run begin alike: nothing dirty, and what the row wants forgotten is.

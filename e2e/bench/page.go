@@ -114,8 +114,8 @@ func factsOf(kept results) string {
 			continue
 		}
 		m := o.Machine
-		machines[fmt.Sprintf("- %s: %s, %d cores, %d GiB, Linux %s, %s, TCP %s; rsync %s, %s; %s (%s)", o.When.Format("2006-01-02"), m.CPU, m.Cores, m.MemoryGiB, m.Kernel,
-			m.FileSystem, m.TCP, m.Rsync, m.OpenSSH, m.Godeploy, m.Go)] = true
+		machines[fmt.Sprintf("- %s: %s, %d cores, %d GiB, Linux %s, %s (copies: %s), TCP %s; rsync %s, %s; %s (%s)", o.When.Format("2006-01-02"), m.CPU, m.Cores, m.MemoryGiB, m.Kernel,
+			m.FileSystem, o.Disk, m.TCP, m.Rsync, m.OpenSSH, m.Godeploy, m.Go)] = true
 		trees[fmt.Sprintf("- %s: %d files, %s", o.Tree.What, o.Tree.Files, amount(float64(o.Tree.Bytes)))] = true
 	}
 	return strings.Join(append(slices.Sorted(maps.Keys(machines)), slices.Sorted(maps.Keys(trees))...), "\n")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -15,8 +14,12 @@ func (b *bench) play(ctx context.Context, r row, n int) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	disk, kind, err := newDisk(ctx, filepath.Join(b.dir, "hosts", r.ID))
+	if err != nil {
+		return outcome{}, err
+	}
 	g := newGame(b, r, src)
-	defer g.clear(ctx)
+	defer g.clear(ctx, disk)
 	for _, t := range g.trials {
 		b.tell("%s: preparing %s", r.ID, t.side.Name)
 		g.note(ctx, t, t.prepare(ctx))
@@ -30,7 +33,7 @@ func (b *bench) play(ctx context.Context, r row, n int) (outcome, error) {
 	if err := g.finish(ctx, n+1); err != nil {
 		return outcome{}, err
 	}
-	o := outcome{When: time.Now().UTC().Truncate(time.Second), Tree: b.trees[r.Tree], Sides: map[string]figures{}}
+	o := outcome{When: time.Now().UTC().Truncate(time.Second), Disk: kind, Tree: b.trees[r.Tree], Sides: map[string]figures{}}
 	for name, f := range g.figures {
 		o.Sides[name] = *f
 	}
@@ -107,22 +110,10 @@ func (g *game) finish(ctx context.Context, round int) error {
 	return nil
 }
 
-// clear puts what the row has copied out of the way. Many files are only renamed: making files soon
-// after such a delete is several times slower on ext4, which would be the next row's burden.
-func (g *game) clear(ctx context.Context) {
-	for _, t := range g.trials {
-		if t.side.Mux {
-			t.letGo(ctx)
-		}
-	}
-	copied, trash := filepath.Join(g.b.dir, "hosts", g.row.ID), filepath.Join(g.b.dir, "trash")
-	var err error
-	if g.row.Large {
-		err = os.RemoveAll(copied)
-	} else {
-		err = errors.Join(os.MkdirAll(trash, 0o755), os.Rename(copied, filepath.Join(trash, g.row.ID)))
-	}
-	if err != nil && ctx.Err() == nil {
+// clear lets go of what the row has held and copied.
+func (g *game) clear(ctx context.Context, d *disk) {
+	g.b.letGo(ctx)
+	if err := errors.Join(g.b.remote.settle(ctx, 1), d.Close()); err != nil && ctx.Err() == nil {
 		g.b.tell("%s: %v", g.row.ID, err)
 	}
 }

@@ -21,6 +21,7 @@ type outcome struct {
 	When    time.Time          `json:"when"`
 	Machine machine            `json:"machine"`
 	Tree    treeFacts          `json:"tree"`
+	Disk    string             `json:"disk"` // of the copies
 	Sides   map[string]figures `json:"sides"`
 }
 

@@ -23,6 +23,7 @@ const (
 	rsyncMux     = "rsync -a {mux} {src}/ {host}:{dst}/"
 	rsyncMuxW    = "rsync -a {mux} {durable} {src}/ {host}:{dst}/"
 
+	meet      = "{godeploy} lock status bench" // needs the helper, and copies nothing
 	ours      = "{godeploy} sync bench"
 	oursPlace = "{godeploy} sync bench --to {dst}"
 )

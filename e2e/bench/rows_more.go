@@ -30,7 +30,7 @@ func bareRows() []row {
 }
 
 func hostRows() []row {
-	known := side{Name: "godeploy, helper there", Argv: "{godeploy} exec bench -- true", Dest: standing, NoCopy: true}
+	known := side{Name: "godeploy, helper there", Argv: meet, Dest: standing, NoCopy: true}
 	first := known
 	first.Name, first.Newcomer = "godeploy, first contact", true
 	return []row{{ID: "contact", What: "the helper is brought to a host, 50 ms round trip", Group: groupHost, Tree: treeTiny, Link: linkRTT50,
