@@ -135,7 +135,10 @@ func (c *Client) Stream(ctx context.Context, kind Kind, req Checker, talk func(i
 	go func() {
 		err := talk(k.st)
 		if err == nil {
-			err = k.st.end()
+			// A host that has replied already had all it wanted.
+			if err = k.st.end(); errors.Is(err, io.ErrClosedPipe) {
+				err = nil
+			}
 		} else {
 			stop(talkFailed{err})
 		}

@@ -200,6 +200,31 @@ func TestLaneThatBreaksEndsTheStreamOnly(t *testing.T) {
 	}
 }
 
+// A host may reply as soon as it has what it wants, before this side has seen its last piece go.
+func TestReplyBeforeTheEndIsNoError(t *testing.T) {
+	t.Parallel()
+	const size = 2*window + 1
+	l := withLanes(t, 4, 0, func(_ context.Context, r *Request) (any, error) {
+		if _, err := r.Stream().Write([]byte{1}); err != nil {
+			return nil, err
+		}
+		_, err := io.CopyN(io.Discard, r.Stream(), size)
+		return StageReply{}, err
+	})
+	for range 20 {
+		err := l.Stream(t.Context(), KindStage, stage(), func(rw io.ReadWriter) error {
+			if _, err := io.ReadFull(rw, make([]byte, 1)); err != nil {
+				return err
+			}
+			_, err := rw.Write(make([]byte, size))
+			return err
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestLostConnectionEndsSpreadStreams(t *testing.T) {
 	t.Parallel()
 	l := withLanes(t, 4, 0, echo)
