@@ -54,7 +54,7 @@ func (a *attempt) connect(ctx context.Context, config *ssh.ClientConfig) (*ssh.C
 	if err != nil {
 		return nil, err
 	}
-	raw := &counted{Conn: stream}
+	raw := &counted{Conn: stream, prompt: prompt(stream)}
 	a.raw = raw
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // nothing else wakes the handshake
 	defer stop()

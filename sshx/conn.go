@@ -183,12 +183,19 @@ func (c *Conn) ping(limit time.Duration) bool {
 // counted is a connection that counts the bytes that come in.
 type counted struct {
 	net.Conn
-	heard atomic.Int64
+	heard  atomic.Int64
+	prompt func() // asks for quick acknowledgements; nil where that is not to be had
 }
+
+// quickBelow is the size of a read above which data flows and acknowledgements come by themselves.
+const quickBelow = 4 << 10
 
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.heard.Add(int64(n))
+	if c.prompt != nil && n < quickBelow {
+		c.prompt()
+	}
 	return n, err
 }
 
