@@ -212,15 +212,36 @@ func (s *Site) sweep(ctx context.Context) error {
 	return nil
 }
 
+// maxUnfinished is how many transfers that were cut are kept for the next one to use; each may fill
+// the disk by what is new in it.
+const maxUnfinished = 2
+
+// unfinished gives the release that a half tree, or its manifest, was to become.
+func unfinished(name string) (id string, ok bool) {
+	id, ok = strings.CutSuffix(name, partialMark)
+	if id, dotted := strings.CutPrefix(id, "."); ok && dotted {
+		id, _, _ = strings.Cut(id, ".") // a second try of the same release put the first aside under a number
+		return id, wire.CheckID(id) == nil
+	}
+	return "", false
+}
+
 // litter decides what to remove, given the names that are there and the releases to keep whatever
 // their records say. What looks like nothing of ours is never named.
 func litter(trees, records, manifests, keep []string) []string {
 	out := []string{newLink}
-	for _, t := range trees {
-		id := strings.TrimPrefix(t, goneMark)
-		if p, ok := strings.CutSuffix(t, partialMark); ok {
-			id = strings.TrimPrefix(p, ".")
+	kept := 0
+	for _, t := range slices.Backward(trees) {
+		if _, ok := unfinished(t); ok {
+			// Only what has a manifest is of use; the names sort by time.
+			if kept < maxUnfinished && slices.Contains(manifests, t) {
+				kept++
+			} else {
+				out = append(out, releasesDir+"/"+t)
+			}
+			continue
 		}
+		id := strings.TrimPrefix(t, goneMark)
 		if wire.CheckID(id) != nil {
 			continue
 		}
@@ -235,7 +256,8 @@ func litter(trees, records, manifests, keep []string) []string {
 		}
 	}
 	for _, m := range manifests {
-		if wire.CheckID(m) == nil && !slices.Contains(trees, m) {
+		_, half := unfinished(m)
+		if (wire.CheckID(m) == nil || half) && (!slices.Contains(trees, m) || slices.Contains(out, releasesDir+"/"+m)) {
 			out = append(out, treesDir+"/"+m)
 		}
 	}

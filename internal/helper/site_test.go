@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -202,10 +204,14 @@ func TestPrepareRemovesOnlyWhatDeadRunsLeft(t *testing.T) {
 		return []string{s.Path + "/releases/" + inUse + "/app", "/", s.Path + "/releases/" + id(6) + " (deleted)"}, nil
 	}
 	keep := []string{
+		"releases/." + id(8) + ".partial/half", ".godeploy/manifests/." + id(8) + ".partial",
+		"releases/." + id(8) + ".1.partial/half", ".godeploy/manifests/." + id(8) + ".1.partial",
 		"releases/" + id(1), "releases/" + inUse + "/app", "releases/20260101", "releases/.hidden", "releases/" + id(4),
 		".godeploy/releases/" + id(1) + ".json", ".godeploy/releases/notes.txt", "shared/media",
 	}
 	litter := []string{
+		"releases/." + id(3) + ".partial/half", ".godeploy/manifests/." + id(3) + ".partial",
+		"releases/." + id(9) + ".partial/no-manifest", ".godeploy/manifests/." + id(7) + ".partial",
 		"releases/." + id(2) + ".partial/half", "releases/.gone-" + id(3) + "/half", "releases/" + id(2) + "/no-record",
 		".godeploy/releases/" + id(7) + ".json", ".godeploy/releases/" + id(1) + ".json.new",
 		".godeploy/manifests/" + id(7), ".godeploy/current.new",
@@ -230,6 +236,53 @@ func TestPrepareRemovesOnlyWhatDeadRunsLeft(t *testing.T) {
 			t.Errorf("left %s", p)
 		}
 	}
+}
+
+// What came before the connection broke is not sent again.
+func TestStageGoesOnWhereAConnectionBroke(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	rng := rand.NewChaCha8([32]byte{})
+	files := map[string]string{}
+	for i := range 12 {
+		content := make([]byte, 1<<20)
+		_, _ = rng.Read(content)
+		files[fmt.Sprintf("f%02d", i)] = string(content)
+	}
+	near, far := net.Pipe()
+	go func() {
+		src := source(t, files)
+		_, _ = filesync.Send(t.Context(), src, &breaking{Conn: near, left: 6 << 20}, filesync.SendOptions{})
+	}()
+	if _, err := s.Stage(t.Context(), wire.StageRequest{Release: wire.Release{ID: id(1)}}, far); err == nil {
+		t.Fatal("a broken connection brought a release")
+	}
+	_ = far.Close()
+	reply, err := s.stage(t, 2, files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply.Received > 8<<20 {
+		t.Errorf("%d bytes came again of 12 MiB", reply.Received)
+	}
+	left, err := os.ReadDir(filepath.Join(s.Path, "releases"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("releases holds %v: %v", left, err)
+	}
+}
+
+// breaking closes the connection after so many bytes.
+type breaking struct {
+	net.Conn
+	left int
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		_ = b.Close()
+		return 0, io.ErrClosedPipe
+	}
+	return b.Conn.Write(p)
 }
 
 func TestPrepareKeepsForeignArrangementsAndSaysSo(t *testing.T) {

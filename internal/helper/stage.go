@@ -124,9 +124,9 @@ func (s *Site) complete(ctx context.Context, req wire.StageRequest) error {
 	return s.write(r)
 }
 
-// discard removes what a failed Stage leaves.
+// discard removes what a failed Stage leaves, but what Receive keeps of a transfer that was cut.
 func (s *Site) discard(id string) error {
-	for _, p := range []string{recordPath(id), treesDir + "/" + id, releasesDir + "/" + id, releasesDir + "/." + id + partialMark} {
+	for _, p := range []string{recordPath(id), treesDir + "/" + id, releasesDir + "/" + id} {
 		if err := s.FS.RemoveAll(p); err != nil {
 			return explain(err, "remove %s", p)
 		}
