@@ -38,11 +38,7 @@ func (m *Manifest) encodeChanges(w io.Writer, parent *Manifest) error {
 	return m.tellChanges(w, parent, false)
 }
 
-// encodeChangesAndTimes is encodeChanges, but times count: what is decoded equals m in every field.
-func (m *Manifest) encodeChangesAndTimes(w io.Writer, parent *Manifest) error {
-	return m.tellChanges(w, parent, true)
-}
-
+// tellChanges is encodeChanges; when times count, what is decoded equals m in every field.
 func (m *Manifest) tellChanges(w io.Writer, parent *Manifest, times bool) error {
 	c := changeWriter{b: bufio.NewWriterSize(w, 64<<10), parent: parent, m: m, times: times, rows: newRows()}
 	c.compare()

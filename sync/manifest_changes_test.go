@@ -140,7 +140,7 @@ func TestAMoveIsOneRecord(t *testing.T) {
 		}
 		each[p] = e
 	}
-	if n := told(t, sorted(at), sorted(each), true); n > 40_000 {
+	if n := told(t, sorted(at), sorted(each), true); n > 20_000 {
 		t.Errorf("a thousand renamed files take %d bytes", n)
 	}
 }

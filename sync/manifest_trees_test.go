@@ -7,9 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"testing"
-
-	"github.com/klauspost/compress/zstd"
 
 	"godeploy/sync/delta"
 )
@@ -179,14 +176,4 @@ func sorted(at map[string]Entry) *Manifest {
 		m.Entries = append(m.Entries, e)
 	}
 	return m
-}
-
-// squeezed is how many bytes p takes compressed.
-func squeezed(t testing.TB, p []byte) int {
-	t.Helper()
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(z.EncodeAll(p, nil))
 }
