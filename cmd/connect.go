@@ -15,7 +15,12 @@ import (
 // come from the project's known_hosts, the user's and the machine's, in this order.
 func (c *call) connect(report event.Reporter) *sshx.Pool {
 	var ask sync.Mutex // one question at a time, whatever number of keys needs one
+	var control func(context.Context, sshx.Target) string
+	if c.env.SSH.SSHConfig {
+		control = sshx.UserControl(c.sys.Home)
+	}
 	return sshx.NewPool(sshx.Options{
+		Control:     control,
 		Keys:        c.env.SSH.Keys,
 		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
 		KnownHosts:  c.knownHosts(),
