@@ -1,7 +1,6 @@
 package filesync
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,69 +17,109 @@ import (
 // tries is how often a file that changes is read before it is given up.
 const tries = 3
 
-// hash reads every file of m and fills in what is known by its content.
+// hash reads every file of m whose content is not known and fills in what is known by it.
 func (s *scanner) hash(ctx context.Context, m *Manifest) error {
+	todo := unhashed(m)
+	s.hashed = len(todo)
+	sums := startSums(s.workers())
+	defer sums.stop()
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	for range min(s.workers(), len(m.Entries)) {
+	for range min(s.workers(), len(todo)) {
 		g.Go(func() error {
-			w := hasher{fs: s.fs, faults: s.faults, splitter: delta.NewSplitter()}
+			w := hasher{s: s, m: m, sums: sums, splitter: delta.NewSplitter(), buf: make([]byte, ChunkedFrom)}
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(m.Entries) {
+				if i >= len(todo) {
 					return nil
 				}
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				if m.Entries[i].Kind == File {
-					w.entry(&m.Entries[i])
-				}
+				w.file(ctx, todo[i])
 			}
 		})
 	}
 	return g.Wait()
 }
 
-// hasher hashes one file at a time.
-type hasher struct {
-	fs       FS
-	faults   *faults
-	splitter *delta.Splitter
+// unhashed gives the places of the files that are to be read: the large ones first, so that no long
+// one is left for the end.
+func unhashed(m *Manifest) []int {
+	var large, small []int
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		switch {
+		case e.Kind != File || !e.Hash.IsZero():
+		case e.Size >= ChunkedFrom:
+			large = append(large, i)
+		default:
+			small = append(small, i)
+		}
+	}
+	return append(large, small...)
 }
 
-// entry reads a file until it holds still while it is read.
-func (w *hasher) entry(e *Entry) {
+// hasher hashes one file at a time.
+type hasher struct {
+	s        *scanner
+	m        *Manifest
+	sums     *sums
+	splitter *delta.Splitter
+	buf      []byte
+}
+
+// file reads a file until it holds still while it is read.
+func (w *hasher) file(ctx context.Context, i int) {
+	path := w.m.Entries[i].Path
 	for range tries {
-		changed, err := w.read(e)
+		changed, err := w.read(ctx, i)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			w.faults.add(fault.SyncSourceChanged, e.Path, "vanished while the source was read")
+			w.s.faults.add(fault.SyncSourceChanged, path, "vanished while the source was read")
 			return
 		case err != nil:
-			w.faults.add(fault.SyncSource, e.Path, "cannot be read").Wrap(plain(err))
+			w.s.faults.add(fault.SyncSource, path, "cannot be read").Wrap(plain(err))
 			return
 		case !changed:
 			return
 		}
 	}
-	w.faults.add(fault.SyncSourceChanged, e.Path, "kept changing while it was read").
+	w.s.faults.add(fault.SyncSourceChanged, path, "kept changing while it was read").
 		Hint("something writes into the source; stop it, or exclude the file")
 }
 
+// knownOpener is an FS that opens what was just seen to be a regular file in fewer calls than Open
+// takes, and says what it is by now.
+type knownOpener interface {
+	openKnown(path string) (FileReader, Info, error)
+}
+
+func openKnown(fsys FS, path string) (FileReader, Info, error) {
+	if o, ok := fsys.(knownOpener); ok {
+		return o.openKnown(path)
+	}
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close() // it was only looked at
+		return nil, Info{}, err
+	}
+	return f, info, nil
+}
+
 // read reads a file once and reports whether it changed meanwhile.
-func (w *hasher) read(e *Entry) (changed bool, err error) {
-	f, err := w.fs.Open(e.Path)
+func (w *hasher) read(ctx context.Context, i int) (changed bool, err error) {
+	e := &w.m.Entries[i]
+	f, before, err := openKnown(w.s.fs, e.Path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	before, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	// One byte past the size it had is enough to see it grow; a file that never ends is no trap.
-	n, err := w.content(e, io.LimitReader(f, before.Size+1), before.Size)
+	n, err := w.content(ctx, e, f, before.Size)
 	if err != nil {
 		return false, err
 	}
@@ -89,81 +128,30 @@ func (w *hasher) read(e *Entry) (changed bool, err error) {
 		return false, err
 	}
 	e.Size, e.MTime, e.Mode = after.Size, after.MTime, after.Mode
+	w.s.seen.at[i] = sighting{after.Dev, after.Ino, after.CTime}
+	if c, ok := f.(interface{ hasCapability() bool }); ok && e.Mode&0o111 != 0 && c.hasCapability() {
+		w.s.noteCapability(i, e.Path)
+	}
 	return n != after.Size || before != after, nil
 }
 
-// content hashes what r gives, as a file of this size is hashed, and counts it.
-func (w *hasher) content(e *Entry, r io.Reader, size int64) (n int64, err error) {
+// content hashes a file of this size and counts what it read, which is a byte more than that at
+// most: enough to see it grow, and a file that never ends is no trap.
+func (w *hasher) content(ctx context.Context, e *Entry, f FileReader, size int64) (int64, error) {
 	e.Chunks = nil
-	if size < ChunkedFrom {
-		h := sha256.New()
-		n, err = io.Copy(h, r)
-		e.Hash = Hash(h.Sum(nil))
-		return n, err
+	if size >= ChunkedFrom {
+		return w.chunked(ctx, e, f, size)
 	}
-	err = w.splitter.Split(r, func(c delta.Chunk, _ []byte) error {
-		e.Chunks = append(e.Chunks, c)
-		n += int64(c.Len)
-		return nil
-	})
-	e.Hash = delta.Sum(e.Chunks)
-	return n, err
-}
-
-// unitReader reads the units of a Source in order, for one host.
-type unitReader struct {
-	src  *Source
-	buf  []byte
-	path string // of the file that is open
-	file FileReader
-	next int   // number of the unit at off
-	off  int64 // where it begins
-}
-
-func (u *unitReader) close() {
-	if u.file != nil {
-		_ = u.file.Close() // it was only read
-		u.file = nil
-	}
-}
-
-// read gives a unit's content, which is exactly what was scanned; it is valid until the next read.
-// A file that is being written is read again.
-func (u *unitReader) read(e *Entry, n int) ([]byte, error) {
-	if u.path != e.Path || n < u.next {
-		u.close()
-		u.path, u.next, u.off = e.Path, 0, 0
-	}
-	for ; u.next < n; u.next++ {
-		u.off += int64(e.unitSize(u.next))
-	}
-	var err error
-	for range tries {
-		var ok bool
-		if ok, err = u.try(e, n); ok {
-			return u.buf, nil
+	n := 0
+	for n == 0 || int64(n) < size { // what is behind shows by the size that it has afterwards
+		got, err := f.Read(w.buf[n : size+1])
+		if n += got; err == io.EOF {
+			break
 		}
-		u.close()
-	}
-	return nil, fault.New(fault.SyncSourceChanged, "%s is no longer what was scanned", showPath(e.Path)).Wrap(plain(err)).
-		Hint("something writes into the source; stop it, or exclude the file")
-}
-
-// try reads the unit once and reports whether it is what was scanned.
-func (u *unitReader) try(e *Entry, n int) (ok bool, err error) {
-	if u.file == nil {
-		if u.file, err = u.src.fs.Open(e.Path); err != nil {
-			return false, err
+		if err != nil {
+			return 0, err
 		}
 	}
-	size := e.unitSize(n)
-	if cap(u.buf) < size {
-		u.buf = make([]byte, max(size, ChunkedFrom))
-	}
-	u.buf = u.buf[:size]
-	if _, err := io.ReadFull(io.NewSectionReader(u.file, u.off, int64(size)), u.buf); err != nil {
-		return false, nil // shorter than it was
-	}
-	want, got := e.unitHash(n), sha256.Sum256(u.buf)
-	return bytes.Equal(want[:], got[:]), nil
+	e.Hash = sha256.Sum256(w.buf[:n])
+	return int64(n), nil
 }

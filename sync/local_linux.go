@@ -173,12 +173,20 @@ func (l *local) open(path string) (*localFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, _, err := l.openSeen(path)
+	f, _, err := l.openRegular(path)
 	return f, err
 }
 
-// openSeen is open for what was just seen to be a regular file, and says what it is now.
-func (l *local) openSeen(path string) (*localFile, Info, error) {
+func (l *local) openKnown(path string) (FileReader, Info, error) {
+	f, info, err := l.openRegular(path)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	return f, info, nil
+}
+
+// openRegular is open for what was just seen to be a regular file, and says what it is now.
+func (l *local) openRegular(path string) (*localFile, Info, error) {
 	f := &localFile{fdFile{path: path}}
 	err := l.at("open", path, func(dir int, name string) (err error) {
 		f.fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)

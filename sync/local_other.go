@@ -70,10 +70,12 @@ func infoOf(fi fs.FileInfo) Info {
 	case mode&fs.ModeSymlink != 0:
 		kind = Link
 	}
-	return Info{
+	info := Info{
 		Name: fi.Name(), Kind: kind, Mode: uint32(fi.Mode().Perm()), Size: fi.Size(),
 		MTime: fi.ModTime().UnixNano(), UID: -1, GID: -1,
 	}
+	identify(&info, fi)
+	return info
 }
 
 func (l *local) Lstat(path string) (info Info, err error) {

@@ -80,26 +80,21 @@ func (f *localFile) inOrder() {
 	_ = unix.Fadvise(f.fd, 0, 0, unix.FADV_SEQUENTIAL) // advice only
 }
 
-// nextData gives where the next bytes that are not a hole begin, at off or behind it: size when
-// there are none, and off where the file system cannot tell.
-func (f *localFile) nextData(off, size int64) int64 {
-	at, err := unix.Seek(f.fd, off, unix.SEEK_DATA)
+// nextHole gives where the next hole begins, at off or behind it, and where it ends: both size when
+// there is none or the file system cannot tell. It moves where Read reads.
+func (f *localFile) nextHole(off, size int64) (start, end int64) {
+	start, err := unix.Seek(f.fd, off, unix.SEEK_HOLE)
+	if err != nil || start < off || start >= size {
+		return size, size
+	}
+	end, err = unix.Seek(f.fd, start, unix.SEEK_DATA)
 	switch {
-	case err == unix.ENXIO:
-		return size
-	case err != nil || at < off:
-		return off
+	case err == unix.ENXIO: // no data behind it
+		return start, size
+	case err != nil || end < start:
+		return size, size
 	}
-	return min(at, size)
-}
-
-// nextHole gives where the next hole begins, at off or behind it: size when there is none.
-func (f *localFile) nextHole(off, size int64) int64 {
-	at, err := unix.Seek(f.fd, off, unix.SEEK_HOLE)
-	if err != nil || at < off {
-		return size
-	}
-	return min(at, size)
+	return start, min(end, size)
 }
 
 // localWriter is a file that is written.

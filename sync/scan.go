@@ -1,19 +1,15 @@
 package filesync
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"sync/atomic"
+	"time"
 
 	"godeploy/internal/fault"
 )
@@ -21,34 +17,58 @@ import (
 // Source is a scanned folder, ready to be sent to any number of hosts at once. Close it.
 type Source struct {
 	Manifest *Manifest
-	// Notes name what was left out by an option and not by a rule, one line each, 100 at most.
+	// Notes name what was left out by an option and not by a rule, and what else is not sent as it
+	// is or came from another file system, one line each, 100 at most.
 	Notes []string
 	// Hashed counts the files that were read, Trusted those whose hash the cache knew.
 	Hashed, Trusted int
 	fs              FS
 	cache           string // as in ScanOptions
 	memo            memo
+	seen            sightings
+	saving          sync.WaitGroup // the cache, if it is being written
 }
 
-// Close lets go of the folder. No Send may run on the Source any more.
-func (s *Source) Close() error { return errors.Join(s.memo.close(), s.fs.Close()) }
+// Close lets go of the folder, once the cache is written. No Send may run on the Source any more.
+func (s *Source) Close() error {
+	s.saving.Wait()
+	return errors.Join(s.memo.close(), s.fs.Close())
+}
 
-// Scan reads the tree below dir and the content of every file in it. Links inside are never
-// followed. A file that changes while it is read is read again, three times in all.
+// Scan reads the tree below dir and the content of every file in it that the cache does not know.
+// Links inside are never followed. A file that changes while it is read is read again, three times
+// in all.
+//
+// A file whose device, inode, size and times are those it was hashed with is taken to be unchanged,
+// unless it was changed less than two seconds before that: clocks of file systems tick slowly. What
+// a program writes into a mapped file shows late; ScanOptions.Rehash sees it at once.
 //
 // All that is wrong with the tree comes as one joined error of code fault.SyncSource, one fault a
 // path, 100 at most; fault.SyncSourceChanged is for files that would not hold still.
 func Scan(ctx context.Context, dir string, o ScanOptions) (*Source, error) {
+	return scanAt(ctx, dir, o, time.Now())
+}
+
+// scanAt is Scan at a time of day.
+func scanAt(ctx context.Context, dir string, o ScanOptions, began time.Time) (*Source, error) {
 	fsys, err := openSource(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &scanner{fs: fsys, o: o, faults: &faults{}}
+	s := &scanner{fs: fsys, o: o, cacheFile: cacheFile(o.Cache, dir), faults: &faults{}}
+	s.seen.began = began.UnixNano()
 	m, err := s.scan(ctx)
 	if err != nil {
 		return nil, errors.Join(err, fsys.Close())
 	}
-	return &Source{Manifest: m, Notes: s.notes, fs: fsys, cache: o.Cache}, nil
+	src := &Source{
+		Manifest: m, Notes: s.notes.all, Hashed: s.hashed, Trusted: m.Files() - s.hashed, fs: fsys, seen: s.seen, cache: o.Cache,
+	}
+	if s.cacheFile != "" && s.hashed > 0 {
+		// What cannot be kept is hashed again the next time: nobody need hear of it.
+		src.saving.Go(func() { _ = saveHashes(s.cacheFile, m, s.seen, s.capable) })
+	}
+	return src, nil
 }
 
 func openSource(dir string) (FS, error) {
@@ -69,60 +89,49 @@ func openSource(dir string) (FS, error) {
 	return fsys, nil
 }
 
-// faults gathers what is wrong with a tree, from many goroutines.
-type faults struct {
-	mu   sync.Mutex
-	all  []*fault.Error
-	more int
-}
-
-const mostFaults = 100
-
-func (f *faults) add(code fault.Code, path, format string, args ...any) *fault.Error {
-	e := fault.New(code, "%s "+format, append([]any{showPath(path)}, args...)...)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.all) < mostFaults {
-		f.all = append(f.all, e)
-	} else {
-		f.more++
-	}
-	return e
-}
-
-// showPath writes a path for people: as it is when that is safe to print, else quoted.
-func showPath(path string) string {
-	if quoted := fmt.Sprintf("%q", path); quoted != `"`+path+`"` || strings.Contains(path, " ") {
-		return quoted
-	}
-	return path
-}
-
-// err joins what was gathered, sorted, so that one tree always gives one message.
-func (f *faults) err() error {
-	if len(f.all) == 0 {
-		return nil
-	}
-	slices.SortFunc(f.all, func(a, b *fault.Error) int { return cmp.Compare(a.Msg, b.Msg) })
-	errs := make([]error, 0, len(f.all)+1)
-	for _, e := range f.all {
-		errs = append(errs, e)
-	}
-	if f.more > 0 {
-		errs = append(errs, fault.New(fault.SyncSource, "source has %d more such paths", f.more))
-	}
-	return errors.Join(errs...)
-}
-
 // scanner is one Scan under way.
 type scanner struct {
-	fs      FS
-	o       ScanOptions
-	dev     uint64
-	faults  *faults
+	fs        FS
+	o         ScanOptions
+	cacheFile string
+	cache     *hashCache
+	dev       uint64
+	faults    *faults
+	notes     remarks
+	seen      sightings
+	found     atomic.Int64 // files, folders and links so far
+	hashed    int          // files that were read
+
 	mu      sync.Mutex
-	entries []Entry
-	notes   []string
+	capable map[int]bool // places of the files that have capabilities
+}
+
+// sightings are what the entries of a manifest looked like when they were scanned, in their order.
+type sightings struct {
+	began int64 // when the scan did, in nanoseconds since 1970
+	at    []sighting
+}
+
+// sighting is what an Entry does not say of a file.
+type sighting struct {
+	dev, ino uint64
+	ctime    int64
+}
+
+// restlessFor is how long before a scan a file must have come to rest, in nanoseconds: one that was changed
+// later can be changed again without a sign, since clocks of file systems tick slowly.
+const restlessFor = 2e9
+
+// same reports whether info is what the i-th entry was, beyond doubt: then so is the content.
+func (s *sightings) same(e *Entry, i int, info *Info) bool {
+	return i >= 0 && i < len(s.at) && s.at[i] == sighting{info.Dev, info.Ino, info.CTime} &&
+		info.Kind == File && info.Size == e.Size && info.MTime == e.MTime && s.settled(e, i)
+}
+
+// settled reports whether the i-th entry was at rest when it was scanned, and can be told from others.
+func (s *sightings) settled(e *Entry, i int) bool {
+	at := &s.at[i]
+	return at.ino != 0 && at.ctime != 0 && at.ctime < s.began-restlessFor && e.MTime < s.began-restlessFor
 }
 
 func (s *scanner) workers() int {
@@ -133,21 +142,28 @@ func (s *scanner) workers() int {
 }
 
 func (s *scanner) scan(ctx context.Context) (*Manifest, error) {
+	if s.o.Rules == nil {
+		s.o.Rules = &Rules{flat: always()} // made once and not for every question
+	}
 	root, err := s.fs.Lstat(".")
 	if err != nil {
 		return nil, err
 	}
 	s.dev = root.Dev
-	if err := s.walk(ctx); err != nil {
+	if s.cacheFile != "" && !s.o.Rehash {
+		s.cache = loadHashes(s.cacheFile)
+	}
+	top, err := s.walk(ctx)
+	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(s.entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
-	slices.Sort(s.notes)
-	m := &Manifest{Entries: s.entries}
-	m.Entries = s.checkLinks(m)
+	m := s.arrange(top)
+	s.cache = nil // all that is known is in m
+	s.checkLinks(m)
 	if err := s.hash(ctx, m); err != nil {
 		return nil, err
 	}
+	slices.Sort(s.notes.all)
 	if err := s.faults.err(); err != nil {
 		return nil, err
 	}
@@ -160,130 +176,42 @@ func (s *scanner) scan(ctx context.Context) (*Manifest, error) {
 	return m, nil
 }
 
-// walk lists all folders, level by level: no recursion, so no depth exhausts it.
-func (s *scanner) walk(ctx context.Context) error {
-	for level := []string{"."}; len(level) > 0; {
-		var mu sync.Mutex
-		var next []string
-		g, ctx := errgroup.WithContext(ctx)
-		g.SetLimit(s.workers())
-		for _, dir := range level {
-			g.Go(func() error {
-				below, err := s.list(dir)
-				mu.Lock()
-				next = append(next, below...)
-				mu.Unlock()
-				return errors.Join(err, ctx.Err())
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		level = next
-	}
-	return nil
-}
-
-// list takes in what is in one folder and gives the folders to go on with.
-func (s *scanner) list(dir string) (below []string, err error) {
-	infos, err := s.fs.ReadDir(dir)
-	if err != nil {
-		s.faults.add(fault.SyncSource, dir, "cannot be listed").Wrap(plain(err))
-		return nil, nil
-	}
-	var entries []Entry
-	for i := range infos {
-		path := join(dir, infos[i].Name)
-		if s.o.Rules.Excluded(path, infos[i].Kind == Dir) {
-			continue
-		}
-		e, ok := s.entry(path, &infos[i])
-		if !ok {
-			continue
-		}
-		entries = append(entries, e)
-		if e.Kind == Dir && !s.foreign(path, &infos[i]) {
-			below = append(below, path)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.entries = append(s.entries, entries...); len(s.entries) > MaxEntries {
-		return nil, fault.New(fault.SyncSource, "source has more than %d files and folders", MaxEntries).
-			Hint("leave out what need not be sent with [sync] exclude")
-	}
-	return below, nil
-}
-
-// foreign reports whether a folder lies on another file system and is not to be entered.
-func (s *scanner) foreign(path string, info *Info) bool {
-	if !s.o.OneFileSystem || info.Dev == s.dev {
-		return false
-	}
-	s.note("%s is another file system and is sent empty", showPath(path))
-	return true
-}
-
-func (s *scanner) note(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.notes) < 100 {
-		s.notes = append(s.notes, fmt.Sprintf(format, args...))
-	}
-}
-
-// entry makes an entry of what was seen, without its content, if it is to be sent.
-func (s *scanner) entry(path string, info *Info) (Entry, bool) {
-	e := Entry{Path: path, Kind: info.Kind, Mode: info.Mode, MTime: info.MTime}
-	switch {
-	case len(path) > MaxPath:
-		s.faults.add(fault.SyncSource, path[:64]+"…", "is a path of more than %d bytes", MaxPath)
-		return e, false
-	case info.Kind == File:
-		e.Size = info.Size
-	case info.Kind == Link:
-		e.Mode = 0
-		text, err := s.fs.Readlink(path)
-		if err != nil {
-			s.faults.add(fault.SyncSource, path, "cannot be read").Wrap(plain(err))
-			return e, false
-		}
-		e.Link = text
-	case info.Kind == Special && s.o.Special == "skip":
-		s.note("%s is a device, FIFO or socket and is left out", showPath(path))
-		return e, false
-	case info.Kind == Special:
-		s.faults.add(fault.SyncSource, path, "is a device, FIFO or socket").
-			Hint(`exclude it, or set [sync] special = "skip"`)
-		return e, false
-	}
-	return e, true
-}
-
-// plain takes the path off an error: the message names it already.
-func plain(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
-}
-
-// checkLinks applies the policy on links that leave the tree and gives the entries that stay.
-func (s *scanner) checkLinks(m *Manifest) []Entry {
+// checkLinks applies the policy on links that leave the tree.
+func (s *scanner) checkLinks(m *Manifest) {
 	if s.o.Symlinks == "any" {
-		return m.Entries
+		return
 	}
-	leaves := make(map[string]bool)
+	leaves := make(map[int]bool)
 	for i := range m.Entries {
 		if e := &m.Entries[i]; e.Kind == Link && m.escapes(e) {
-			leaves[e.Path] = true
+			leaves[i] = true
 			if s.o.Symlinks == "skip" {
-				s.note("%s is a link that leaves the tree and is left out", showPath(e.Path))
+				s.notes.add("%s is a link that leaves the tree and is left out", e.Path)
 				continue
 			}
 			s.faults.add(fault.SyncSource, e.Path, "is a link that leaves the tree: %q", e.Link).
 				Hint(`exclude it, or set [sync] symlinks = "any" or "skip"`)
 		}
 	}
-	return slices.DeleteFunc(m.Entries, func(e Entry) bool { return leaves[e.Path] })
+	if len(leaves) > 0 {
+		s.leaveOut(m, leaves)
+	}
+}
+
+// leaveOut takes entries out of the manifest and what belongs to it.
+func (s *scanner) leaveOut(m *Manifest, places map[int]bool) {
+	kept := 0
+	capable := make(map[int]bool)
+	for i := range m.Entries {
+		if places[i] {
+			continue
+		}
+		if s.capable[i] {
+			capable[kept] = true
+		}
+		m.Entries[kept], s.seen.at[kept] = m.Entries[i], s.seen.at[i]
+		kept++
+	}
+	clear(m.Entries[kept:])
+	m.Entries, s.seen.at, s.capable = m.Entries[:kept], s.seen.at[:kept], capable
 }

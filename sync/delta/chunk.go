@@ -48,6 +48,7 @@ func Size(chunks []Chunk) int64 {
 // content at a time; the zero value is not usable, NewSplitter makes one.
 type Splitter struct {
 	gear [256]uint64
+	pair [256]uint64 // gear, shifted by the byte that follows
 	buf  []byte
 }
 
@@ -62,6 +63,7 @@ func NewSplitter() *Splitter {
 		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 		z = (z ^ z>>27) * 0x94d049bb133111eb
 		s.gear[i] = z ^ z>>31
+		s.pair[i] = s.gear[i] << 1
 	}
 	return s
 }
@@ -84,7 +86,7 @@ func (s *Splitter) Split(r io.Reader, emit func(c Chunk, data []byte) error) err
 		if start == end {
 			return nil
 		}
-		n := s.cut(s.buf[start:end])
+		n := s.Cut(s.buf[start:end])
 		data := s.buf[start : start+n]
 		if err := emit(Chunk{Len: uint32(n), Sum: sha256.Sum256(data)}, data); err != nil {
 			return err
@@ -99,27 +101,42 @@ const (
 	maskAfter  = 0xfff8000000000000 // 13 bits
 )
 
-// cut gives the length of the first chunk of p. The top bits of the rolling sum decide: they alone
-// depend on the last 64 bytes.
-func (s *Splitter) cut(p []byte) int {
+// Cut gives the length of the first chunk of p, which must not be empty: at most MaxChunk. Fewer bytes
+// than MaxChunk must be all that is left of the content. The top bits of the rolling sum decide: they
+// alone depend on the last 64 bytes.
+func (s *Splitter) Cut(p []byte) int {
 	if len(p) <= MinChunk {
 		return len(p)
 	}
 	p = p[:min(len(p), MaxChunk)]
 	middle := min(len(p), AvgChunk)
-	var sum uint64
-	i := MinChunk
-	for ; i < middle; i++ {
-		sum = sum<<1 + s.gear[p[i]]
-		if sum&maskBefore == 0 {
-			return i + 1
-		}
+	n, sum := s.find(p[MinChunk:middle], 0, maskBefore)
+	if n >= 0 {
+		return MinChunk + n
 	}
-	for ; i < len(p); i++ {
-		sum = sum<<1 + s.gear[p[i]]
-		if sum&maskAfter == 0 {
-			return i + 1
-		}
+	if n, _ = s.find(p[middle:], sum, maskAfter); n >= 0 {
+		return middle + n
 	}
 	return len(p)
+}
+
+// find rolls over p until the sum fits the mask and gives how many bytes that took, or -1, and the
+// sum. It takes two bytes in one step: each step waits for the one before.
+func (s *Splitter) find(p []byte, sum, mask uint64) (int, uint64) {
+	i := 0
+	for ; i+1 < len(p); i += 2 {
+		first, both := s.gear[p[i]], s.pair[p[i]]+s.gear[p[i+1]]
+		if (sum<<1+first)&mask == 0 {
+			return i + 1, 0
+		}
+		if sum = sum<<2 + both; sum&mask == 0 {
+			return i + 2, 0
+		}
+	}
+	if i < len(p) {
+		if sum = sum<<1 + s.gear[p[i]]; sum&mask == 0 {
+			return i + 1, 0
+		}
+	}
+	return -1, sum
 }
