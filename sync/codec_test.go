@@ -104,6 +104,9 @@ func FuzzDecodePlain(f *testing.F) {
 	var b bytes.Buffer
 	ok2 := sample().encode(&b)
 	f.Add(b.Bytes(), []byte{1, 0, 0})
+	var edited bytes.Buffer
+	ok2 = errors.Join(ok2, newGrove(1).change(sample(), 5).tellChanges(&edited, sample(), true))
+	f.Add(b.Bytes(), edited.Bytes())
 	f.Fuzz(func(t *testing.T, whole, changes []byte) {
 		if ok2 != nil {
 			t.Fatal(ok2)
