@@ -94,6 +94,9 @@ func TestThePageShowsEveryRow(t *testing.T) {
 	if !strings.Contains(page, `did not run: unknown flag --to \| <here>`) || !strings.Contains(page, "**no run**") {
 		t.Error("the page does not say what did not run")
 	}
+	if !strings.Contains(page, "| `noop` | rsync, ControlMaster | 0.0 |") {
+		t.Error("the page does not count round trips")
+	}
 	if strings.Contains(page, "{{") {
 		t.Error("a place of the page is not filled in")
 	}

@@ -29,6 +29,10 @@ func pages(kept results) (map[string][]byte, error) {
 		files[picture] = plot(inGroup, kept)
 		fmt.Fprintf(&tables, "## %s\n\n![%s: godeploy's time as a share of rsync's](%s)\n\n", g.Name, g.Name, picture)
 		goalTable(&tables, inGroup, kept)
+		notes(&tables, inGroup, kept)
+		if g.Name == groupLinks {
+			roundTrips(&tables, kept)
+		}
 		for _, r := range inGroup {
 			sideTable(&details, r, kept.Rows[r.ID])
 		}
@@ -65,6 +69,40 @@ func goalTable(b *strings.Builder, rows []row, kept results) {
 		}
 	}
 	b.WriteString("\n")
+}
+
+// notes: what is known about what was missed.
+func notes(b *strings.Builder, rows []row, kept results) {
+	for _, r := range rows {
+		missed := slices.ContainsFunc(r.Goals, func(g goal) bool { return !judge(r, kept.Rows[r.ID], g).Met })
+		if missed && r.Note != "" {
+			fmt.Fprintf(b, "`%s`: %s\n\n", r.ID, r.Note)
+		}
+	}
+}
+
+// roundTrips tells how often each side waits for the other end: how much longer the same work takes
+// for each millisecond more on the way.
+func roundTrips(b *strings.Builder, kept results) {
+	more := (linkOf(linkRTT50).Delay - linkOf(linkRTT10).Delay).Seconds() * 2
+	var lines []string
+	for _, r := range rows() {
+		work, ok := strings.CutSuffix(r.ID, "-"+linkRTT50)
+		near, both := kept.Rows[work+"-"+linkRTT10]
+		if !ok || !both {
+			continue
+		}
+		for _, s := range r.Sides {
+			short, ok1 := spreadOf(near.Sides[s.Name].values(ofWall))
+			long, ok2 := spreadOf(kept.Rows[r.ID].Sides[s.Name].values(ofWall))
+			if ok1 && ok2 {
+				lines = append(lines, fmt.Sprintf("| `%s` | %s | %.1f |\n", work, s.Name, (long.Median-short.Median)/more))
+			}
+		}
+	}
+	if len(lines) > 0 {
+		b.WriteString("Round trips, from how much longer the same takes at 50 ms than at 10 ms:\n\n| work | command | round trips |\n|---|---|--:|\n" + strings.Join(lines, "") + "\n")
+	}
 }
 
 func (v verdict) mark() string {

@@ -84,6 +84,8 @@ type row struct {
 	Slow, Asked bool
 	Sides       []side
 	Goals       []goal
+	// Note says what is known about a target that was missed; it is shown only where one was.
+	Note string
 }
 
 func (r row) hosts() int { return max(r.Hosts, 1) }
