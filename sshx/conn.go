@@ -22,6 +22,7 @@ type Conn struct {
 	target   Target
 	hop      *Conn
 	sessions *turnstile
+	patience time.Duration // for the host to open a session; 0: the keepalive finds a dead one
 	done     chan struct{} // closed when the connection has ended
 	work     sync.WaitGroup
 
@@ -31,16 +32,28 @@ type Conn struct {
 	rtt    time.Duration // the shortest round trip so far; 0 is none yet
 }
 
+// conduct is how a connection is kept.
+type conduct struct {
+	keepAlive time.Duration
+	// master: the connection is one of ssh(1), which keeps it alive and answers no question of ours.
+	master   bool
+	patience time.Duration
+}
+
 // newConn watches over a logged-in client.
-func newConn(client *ssh.Client, raw *counted, t Target, hop *Conn, keepAlive time.Duration) *Conn {
-	c := &Conn{client: client, raw: raw, target: t, hop: hop,
+func newConn(client *ssh.Client, raw *counted, t Target, hop *Conn, how conduct) *Conn {
+	c := &Conn{client: client, raw: raw, target: t, hop: hop, patience: how.patience,
 		sessions: newTurnstile(maxSessions), done: make(chan struct{})}
 	c.work.Go(func() {
 		defer close(c.done)
 		c.note(client.Wait())
 		_ = raw.Close() // the peer's end came first
 	})
-	c.work.Go(func() { c.keepAlive(keepAlive) })
+	if how.master {
+		c.sessions = newTurnstile(masterSessions) // the user's own sessions count as well
+	} else {
+		c.work.Go(func() { c.keepAlive(how.keepAlive) })
+	}
 	return c
 }
 

@@ -19,6 +19,8 @@ const (
 	maxHandshakes = 8
 	// maxSessions is how many sessions one connection carries; sshd's default MaxSessions is ten.
 	maxSessions = 9
+	// masterSessions is the same for a connection that belongs to ssh(1).
+	masterSessions = 6
 	// dialTries counts the first try and the three that follow a hang-up.
 	dialTries = 4
 )
@@ -73,8 +75,8 @@ func (p *Pool) Close() error {
 
 // Dial connects to the target and logs in. Connecting, key exchange and login together take no
 // longer than Options.Timeout (a person asked for a passphrase not counted); the wait for a free
-// slot at a busy sshd, and up to three more tries after a hang-up before the login, come on top. A
-// refused login is never tried again.
+// slot at a busy sshd, and up to three more tries after a hang-up before the login, come on top. Where
+// Options.Control names a live ControlMaster, the connection is one through it. A refused login is never tried again.
 //
 // The error is a *fault.Error: ssh-refused, ssh-timeout, ssh-auth, ssh-hostkey-unknown,
 // ssh-hostkey-changed or ssh-jump, or the cause of ctx when that has ended. The caller closes the
@@ -115,6 +117,11 @@ func checkTarget(t Target) error {
 
 // login makes a connection over the hop (nil is direct), with as many tries as make sense.
 func (p *Pool) login(ctx context.Context, t Target, hop *Conn) (*Conn, error) {
+	if hop == nil {
+		if conn := p.mastered(ctx, t); conn != nil {
+			return conn, nil
+		}
+	}
 	a := &attempt{pool: p, target: t, hop: hop, barred: make(map[string]bool)}
 	leave, err := p.enter(ctx, viaOf(hop)+" "+t.addr())
 	if err != nil {
@@ -145,7 +152,7 @@ func (p *Pool) persist(ctx context.Context, a *attempt) (*Conn, error) {
 		var hung *hangup
 		switch {
 		case err == nil:
-			return newConn(client, a.raw, t, a.hop, p.o.KeepAlive), nil
+			return newConn(client, a.raw, t, a.hop, conduct{keepAlive: p.o.KeepAlive}), nil
 		case errors.As(err, &hung) && ctx.Err() == nil:
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,12 +85,23 @@ var errNoSpare = errors.New("no session to spare")
 // newSession asks the host for a session. The time until it says yes is that of a round trip.
 func (c *Conn) newSession(ctx context.Context) (*session, error) {
 	asked := time.Now()
+	if c.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.patience, c.silent())
+		defer cancel()
+	}
 	opened, err := within(ctx, c, c.client.NewSession, func(late *ssh.Session) { _ = late.Close() })
 	if err != nil {
 		return nil, err
 	}
 	c.roundTrip(time.Since(asked))
 	return &session{Session: opened, conn: c, ended: make(chan struct{})}, nil
+}
+
+// silent says that the host behind a ControlMaster does not answer.
+func (c *Conn) silent() error {
+	return timeoutFault(c.target, "", fmt.Sprintf("does not open a session within %s over ssh's ControlMaster", c.patience)).
+		Hint("that connection may be dead; end it with: ssh -O exit %s", c.target.Address)
 }
 
 // noSession says that the host does not open even one.

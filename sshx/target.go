@@ -73,9 +73,14 @@ type Options struct {
 	// key, and once per key for the whole run (three times when the answer is wrong). Calls for
 	// different keys may overlap. Nil means that encrypted keys cannot be used without an agent.
 	Passphrase func(ctx context.Context, keyPath string) ([]byte, error)
-	Timeout    time.Duration  // for connecting, key exchange and login together; default 15 s
-	KeepAlive  time.Duration  // interval of the question, and the time it has for its answer; default 10 s
-	Report     event.Reporter // told of connects, retries and jump fail-over; nil drops them
+	Timeout    time.Duration // for connecting, key exchange and login together; default 15 s
+	KeepAlive  time.Duration // interval of the question, and the time it has for its answer; default 10 s
+	// Control gives the path of the socket of a ControlMaster of ssh(1) for a target, "" for none. It is
+	// used for hosts that are reached without a jump host of ours, jump hosts among them, where the
+	// socket is this user's alone and live; the host key is then the one that ssh has accepted. A
+	// target with a pinned HostKey is always dialled. Nil means that there are none.
+	Control func(ctx context.Context, t Target) string
+	Report  event.Reporter // told of connects, retries and jump fail-over; nil drops them
 	// Dialer makes the outermost TCP connection; nil is net.Dialer.DialContext. Its connections must
 	// heed SetDeadline.
 	Dialer func(ctx context.Context, network, addr string) (net.Conn, error)

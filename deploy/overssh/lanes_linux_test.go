@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,11 +21,19 @@ import (
 )
 
 // longWay is a relay to a port of loopback that lets each byte arrive half a round trip later, however
-// many are under way, and counts how often the direction turns.
+// many are under way. It counts round trips: what goes up is one further than what had come down before.
 type longWay struct {
 	port int
-	turn atomic.Int32 // 1: last was up, 2: last was down
-	ups  atomic.Int32 // how often up followed down: the round trips that were waited for
+
+	mu       sync.Mutex
+	up, down int // how far what has gone up, and come down, is
+}
+
+// trips is how many round trips have been waited for so far, after that of TCP.
+func (w *longWay) trips() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
 }
 
 func startLongWay(t testing.TB, to int, rtt time.Duration) *longWay {
@@ -47,8 +55,8 @@ func startLongWay(t testing.TB, to int, rtt time.Duration) *longWay {
 				_ = near.Close()
 				return
 			}
-			go w.carry(far, near, rtt/2, 1)
-			go w.carry(near, far, rtt/2, 2)
+			go carry(far, near, rtt/2, func() int { return w.down + 1 }, &w.up, &w.mu)
+			go carry(near, far, rtt/2, func() int { return w.up }, &w.down, &w.mu)
 		}
 	}()
 	return w
@@ -56,14 +64,20 @@ func startLongWay(t testing.TB, to int, rtt time.Duration) *longWay {
 
 type late struct {
 	due time.Time
+	far int
 	p   []byte
 }
 
-func (w *longWay) carry(to, from net.Conn, delay time.Duration, way int32) {
+func carry(to, from net.Conn, delay time.Duration, far func() int, arrived *int, mu *sync.Mutex) {
 	queue := make(chan late, 1<<16)
 	go func() {
 		for one := range queue {
-			time.Sleep(time.Until(one.due)) // it is what the relay is for
+			if delay > 0 {
+				time.Sleep(time.Until(one.due)) // it is what the relay is for
+			}
+			mu.Lock()
+			*arrived = max(*arrived, one.far)
+			mu.Unlock()
 			if _, err := to.Write(one.p); err != nil {
 				break
 			}
@@ -77,19 +91,23 @@ func (w *longWay) carry(to, from net.Conn, delay time.Duration, way int32) {
 		if err != nil {
 			return
 		}
-		if w.turn.Swap(way) == 2 && way == 1 {
-			w.ups.Add(1)
-		}
-		queue <- late{time.Now().Add(delay), p[:n]}
+		mu.Lock()
+		queue <- late{time.Now().Add(delay), far(), p[:n]}
+		mu.Unlock()
 	}
 }
 
 // helperAt connects a helper on a real sshd over a port that leads to it, for an app below dir.
 func helperAt(t testing.TB, s *openSSH, port, lanes int, dir string) *helped {
 	t.Helper()
+	return helperOf(t, s, port, lanes, dir, small(t))
+}
+
+func helperOf(t testing.TB, s *openSSH, port, lanes int, dir string, helpers *Binaries) *helped {
+	t.Helper()
 	pool := sshx.NewPool(sshx.Options{Keys: []string{s.dir + "/id"}})
 	env, host := laneEnv(t, dir)
-	c := &Connector{Env: env, Helpers: small(t), Parallel: 1, Report: event.Discard{}, Lanes: lanes,
+	c := &Connector{Env: env, Helpers: helpers, Parallel: 1, Report: event.Discard{}, Lanes: lanes,
 		Dial: func(ctx context.Context, h inventory.Host) (*sshx.Conn, error) {
 			return pool.Dial(ctx, sshx.Target{Name: h.Name, Address: "127.0.0.1", Port: port, User: me(t), HostKey: s.host})
 		}}
@@ -176,6 +194,45 @@ func lockIt(t testing.TB, h *helped) {
 	}
 	if err := h.Prepare(context.Background(), nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// After TCP's own round trip a login takes six and a helper that is there two; its greeting comes with the
+// second. The relay counts one more: both sides say their key exchange's first word unasked, but without a
+// delay one of them seems to answer the other. The first request is one more.
+func TestStartCostsFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startOpenSSH(t, "SetEnv HOME="+dir)
+	helpers := small(t)
+	first := helperOf(t, s, s.port, 1, dir, helpers) // installs it
+	way := startLongWay(t, s.port, 0)
+	h := helperOf(t, s, way.port, 1, dir, helpers)
+	if n := way.trips(); n > 9 {
+		t.Errorf("%d round trips until the helper was there, want at most 9", n)
+	}
+	before := way.trips()
+	if _, err := h.State(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := way.trips() - before; n > 1 {
+		t.Errorf("%d round trips for the first request, want 1", n)
+	}
+	if first.Facts().Hash != h.Facts().Hash || h.Facts().PID < 1 {
+		t.Errorf("the greetings: %+v and %+v", first.Facts(), h.Facts())
+	}
+}
+
+// A first contact pushes the helper on the session that asked for it.
+func TestFirstContactIsOneSession(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, true)
+	h := m.connect(t)
+	if _, err := h.State(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.server.Stats().Sessions; n != 1 {
+		t.Errorf("%d sessions, want 1", n)
 	}
 }
 
