@@ -1,11 +1,14 @@
 package overssh
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,32 +22,41 @@ import (
 // watchdog runs a program the way the helper would, by a POSIX shell alone. It takes the environment
 // as NAME=VALUE lines from its standard input, up to an empty one, so that no value stands in argv;
 // then the program, in a session of its own, with nothing to read. When standard input ends, since
-// the connection is gone or the run was stopped, the program's whole group is ended. The shell's text
-// is constant; folder and program are its arguments.
-const watchdog = `d=$1; shift
+// the connection is gone or the run was stopped, the program's whole group is ended; with "keep" only the
+// program, which starts what must outlive it. At its end the shell says so with the word that is $2: sshd
+// tells it only when nobody holds the output any more. The shell's text is constant; folder and program are
+// its arguments.
+//
+// Where setsid is missing perl or python3 does the same; with none of them only the program itself is ended.
+const watchdog = `k=$1 t=$2 d=$3; shift 3
 while IFS= read -r l && [ -n "$l" ]; do export "$l"; done
 cd -- "$d" || exit 126
 PWD=$d; export PWD
 exec 3<&0
-setsid "$@" </dev/null 3<&- & p=$!
-( cat <&3; kill -TERM -$p; i=0; while kill -0 -$p && [ $i -lt 20 ]; do sleep 0.5; i=$((i+1)); done; kill -KILL -$p ) >/dev/null 2>&1 & w=$!
+g=-
+if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"
+elif command -v perl >/dev/null 2>&1; then set -- perl -e 'use POSIX; POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127' "$@"
+elif command -v python3 >/dev/null 2>&1; then set -- python3 -c 'import os, sys
+os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+else g=; fi
+[ "$k" = keep ] && g=
+"$@" </dev/null 3<&- & p=$!
+( cat <&3; kill -TERM $g$p; i=0; while kill -0 $g$p && [ $i -lt 20 ]; do sleep 0.5; i=$((i+1)); done; kill -KILL $g$p ) >/dev/null 2>&1 & w=$!
 wait $p; s=$?
 kill $w 2>/dev/null
+[ "$k" = keep ] && echo "$t $s" >&2
 exit $s`
 
-// launcher starts a program that must outlive us: it is not watched.
-const launcher = `d=$1; shift
-while IFS= read -r l && [ -n "$l" ]; do export "$l"; done
-cd -- "$d" || exit 126
-PWD=$d; export PWD
-exec "$@" </dev/null`
+// held is how long the output of what a program has left behind is still read.
+const held = 2 * time.Second
 
 // watched runs a request of the helper's kind over a plain SSH session.
 func watched(ctx context.Context, conn *sshx.Conn, req wire.ExecRequest, root bool, output func(stream string, p []byte)) (wire.ExecReply, error) {
 	if len(req.Stdin) > 0 {
 		return wire.ExecReply{}, fault.New(fault.HelperArch, "input for a program needs the helper")
 	}
-	command, err := shellCommand(req, root)
+	mark := &endMark{word: rand.Text(), seen: make(chan int, 1)}
+	command, err := shellCommand(req, root, mark.word)
 	if err != nil {
 		return wire.ExecReply{}, err
 	}
@@ -52,8 +64,8 @@ func watched(ctx context.Context, conn *sshx.Conn, req wire.ExecRequest, root bo
 	go func() {
 		_, _ = io.WriteString(hold, environLines(req.Env)) // then it stays open: its end is the order to stop
 	}()
-	stopped, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	stopped, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
 	defer context.AfterFunc(ctx, func() { _ = hold.Close() })()
 	var timedOut atomic.Bool
 	if req.Timeout > 0 {
@@ -66,13 +78,19 @@ func watched(ctx context.Context, conn *sshx.Conn, req wire.ExecRequest, root bo
 		defer one.Unlock()
 		output(stream, p)
 	}
+	mark.out = stream{"stderr", turns}
+	go mark.cut(stopped, stop)
 	began := time.Now()
-	err = conn.Run(stopped, command, input, stream{"stdout", turns}, stream{"stderr", turns})
+	err = conn.Run(stopped, command, input, stream{"stdout", turns}, mark)
 	_ = hold.Close() // ends the goroutine that feeds it
+	mark.flush()
 	reply := wire.ExecReply{MS: time.Since(began).Milliseconds()}
 	var exit *sshx.ExitError
-	if errors.As(err, &exit) {
+	switch {
+	case errors.As(err, &exit):
 		reply.Exit, reply.Signal, err = exit.Status, exit.Signal, nil
+	case errors.Is(err, errHeld):
+		reply.Exit, reply.Held, err = mark.status, true, nil
 	}
 	if ctx.Err() != nil && err == nil {
 		err = context.Cause(ctx)
@@ -91,17 +109,95 @@ func (s stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func shellCommand(req wire.ExecRequest, root bool) (string, error) {
-	text := watchdog
+func shellCommand(req wire.ExecRequest, root bool, word string) (string, error) {
+	how := "end"
 	if req.Keep {
-		text = launcher
+		how = "keep"
 	}
 	dir := req.Dir
 	if dir == "" {
 		dir = "/"
 	}
-	argv := append([]string{"/bin/sh", "-c", text, "sh", dir}, asUser(req, root)...)
+	argv := append([]string{"/bin/sh", "-c", watchdog, "sh", how, word, dir}, asUser(req, root)...)
 	return sshx.Quote(argv...)
+}
+
+// errHeld ends a session whose program has ended and left its output to another.
+var errHeld = errors.New("the program's output is still held")
+
+// endMark takes the line out of a program's stderr by which the watchdog says that it has ended. cut and
+// Write run side by side; all else comes after them.
+type endMark struct {
+	word   string
+	out    io.Writer
+	kept   []byte // what may be the beginning of the line
+	seen   chan int
+	status int
+}
+
+// maxStatus is how long the rest of the line behind the word may be.
+const maxStatus = len(" 255\n")
+
+func (m *endMark) Write(p []byte) (int, error) {
+	m.kept = append(m.kept, p...)
+	at := bytes.Index(m.kept, []byte(m.word))
+	if at < 0 {
+		m.pass(len(m.kept) - m.begun())
+		return len(p), nil
+	}
+	m.pass(at)
+	rest := m.kept[len(m.word):]
+	end := bytes.IndexByte(rest, '\n')
+	if end < 0 && len(rest) < maxStatus {
+		return len(p), nil // the rest is on its way
+	}
+	status, err := strconv.Atoi(strings.TrimSpace(string(rest[:max(end, 0)])))
+	if err != nil || status < 0 || status > 255 {
+		m.pass(len(m.kept)) // the program said the word itself
+		return len(p), nil
+	}
+	m.kept = append(m.kept[:0], rest[end+1:]...)
+	select {
+	case m.seen <- status:
+	default: // it was said before
+	}
+	return len(p), nil
+}
+
+// begun is how much of the word may stand at the end of what is kept.
+func (m *endMark) begun() int {
+	for n := min(len(m.word)-1, len(m.kept)); n > 0; n-- {
+		if strings.HasPrefix(m.word, string(m.kept[len(m.kept)-n:])) {
+			return n
+		}
+	}
+	return 0
+}
+
+// pass gives on so many bytes.
+func (m *endMark) pass(n int) {
+	if n > 0 {
+		_, _ = m.out.Write(m.kept[:n]) // a stream takes everything
+		m.kept = append(m.kept[:0], m.kept[n:]...)
+	}
+}
+
+func (m *endMark) flush() { m.pass(len(m.kept)) }
+
+// cut ends the session a while after the program. It ends with the session.
+func (m *endMark) cut(session context.Context, stop context.CancelCauseFunc) {
+	select {
+	case m.status = <-m.seen:
+	case <-session.Done():
+		return
+	}
+	timer := time.NewTimer(held)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		stop(errHeld)
+	case <-session.Done():
+	}
 }
 
 // asUser puts runuser in front where root is to run something as somebody else.
