@@ -37,17 +37,15 @@ type later struct {
 }
 
 const (
-	butSync    = "release rollback setup restart start stop status releases"
-	runsWaves  = "release rollback restart"
-	startsApp  = "release rollback restart start stop"
-	sendsFiles = "release sync"
+	butSync   = "release rollback setup restart start stop status releases"
+	runsWaves = "release rollback restart"
+	startsApp = "release rollback restart start stop"
 )
 
 // laters is the whole list. An entry goes away when its feature is built.
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
-		{"sync.gitignore", "", "excludes from .gitignore", "name them in [sync] exclude", sendsFiles},
 		{"process.server", "uwsgi", "uWSGI", `set [process] server = "custom"`, startsApp},
 		{"process.workers", "", "writing the systemd unit", "", "setup"},
 		{"process.class", "", "writing the systemd unit", "", "setup"},

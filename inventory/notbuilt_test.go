@@ -42,7 +42,6 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ section, line, command, key string }{
 		{"app", `layout = "inplace"`, "status", "app.layout"},
-		{"sync", "gitignore = true", "release", "sync.gitignore"},
 		{"process", `server = "uwsgi"`, "start", "process.server"},
 		{"process", `graceful = "USR2"`, "restart", "process.graceful"},
 		{"process", `graceful = "reload"`, "rollback", "process.graceful"},
@@ -75,7 +74,7 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][2]string{
-		{"app", `layout = "releases"`}, {"sync", "gitignore = false"}, {"sync", `bandwidth = "1MB/s"`}, {"sync", `links = "reflink"`}, {"sync", `verify = "all"`},
+		{"app", `layout = "releases"`}, {"sync", "gitignore = true"}, {"sync", `bandwidth = "1MB/s"`}, {"sync", `links = "reflink"`}, {"sync", `verify = "all"`},
 		{"sync", `max_delete = "10%"`},
 		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
 		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},

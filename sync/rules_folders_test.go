@@ -222,3 +222,22 @@ func FuzzReadFolderRules(f *testing.F) {
 		}
 	})
 }
+
+func TestScanFollowsFilesOfRulesAndIgnoreFiles(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{".gitignore": "*.log\n/dist\n", "a.log": "", "dist/a": "", "app/.gitignore": "!a.log\n", "app/a.log": "", "app/b.log": "", "app/.deploy": "- /data\n- .deploy\n",
+		"app/data/x": "", "app/sub/data/y": "", "lib/a.py": "", "lib/.deploy": "- *.py\n"})
+	rules, err := ReadRules(RuleOptions{Dir: dir, Filter: []string{"dir-merge .deploy"}, Gitignore: true})
+	ok(t, err)
+	src, err := Scan(t.Context(), dir, ScanOptions{Rules: rules})
+	ok(t, err)
+	defer func() { ok(t, src.Close()) }()
+	want := []string{".gitignore", "app", "app/.gitignore", "app/a.log", "app/sub", "app/sub/data", "app/sub/data/y", "lib", "lib/.deploy"}
+	if got := paths(src.Manifest); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	putIn(t, dir, map[string]string{"lib/deep/.deploy": "nonsense\n"})
+	if _, err := Scan(t.Context(), dir, ScanOptions{Rules: rules}); err == nil || !strings.Contains(err.Error(), filepath.Join("lib", "deep", ".deploy")+":1: rule \"nonsense\"") {
+		t.Errorf("got %v", err)
+	}
+}
