@@ -241,3 +241,17 @@ func TestScanFollowsFilesOfRulesAndIgnoreFiles(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNamesOfFoldersAreNoPatterns is a difference from rsync, which puts the name in front of the pattern.
+func TestNamesOfFoldersAreNoPatterns(t *testing.T) {
+	t.Parallel()
+	dir := put(t, map[string]string{"[q]/.f": "- /a\n", "[q]/a": "", "[q]/b": "", "q/a": ""})
+	rules, err := ParseRulesIn(dir, nil, nil, []string{":e .f"})
+	ok(t, err)
+	w, err := walkRules(dir, rules)
+	ok(t, err)
+	slices.Sort(w.paths)
+	if want := []string{"[q]", "[q]/b", "q", "q/a"}; !slices.Equal(w.paths, want) {
+		t.Errorf("got %q, want %q", w.paths, want)
+	}
+}
