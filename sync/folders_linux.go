@@ -31,9 +31,30 @@ type folder struct {
 	until time.Time
 	users int  // that have it now; guarded by folders.mu
 	kept  bool // it is in the map; the last user of one that is not closes it
-	// exact are the permission bits, with 1<<16 set besides, that a file made here was last seen to
-	// have got as they were asked for: umask and default ACL leave them alone.
-	exact atomic.Uint32
+	// files and folders are the bits that what is made here gets as they were asked for.
+	files, folders exactBits
+}
+
+// exactBits remembers the permission bits, with 1<<16 set besides, that something new was last seen
+// to have got just so: umask and default ACL of the folder leave these alone.
+type exactBits struct{ seen atomic.Uint32 }
+
+// settle sees to it that what was just made has exactly these bits: by a look at it, or by knowing
+// what came of the last such thing.
+func (b *exactBits) settle(perm uint32, look func(*unix.Stat_t) error, chmod func() error) error {
+	if b.seen.Load() == perm|1<<16 {
+		return nil
+	}
+	var st unix.Stat_t
+	if _, err := retry(func() (struct{}, error) { return struct{}{}, look(&st) }); err != nil {
+		return err
+	}
+	if st.Mode&0o777 == perm {
+		b.seen.Store(perm | 1<<16)
+		return nil
+	}
+	_, err := retry(func() (struct{}, error) { return struct{}{}, chmod() })
+	return err
 }
 
 // take gives the folder kept under path, or nil. The caller gives it back.

@@ -106,7 +106,7 @@ func TestFoldersAreSharedByManyAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fsys := openDir(t, dir)
-	const workers, each = 8, 150
+	const workers, each = 8, 60
 	for i := range 2 * mostFolders {
 		ok(t, fsys.Mkdir(fmt.Sprint(i), 0o755))
 	}
@@ -163,6 +163,10 @@ func TestDefaultACLDoesNotDecideBits(t *testing.T) {
 		ok(t, w.Close())
 		if info, err := fsys.Lstat(path); err != nil || info.Mode != perm {
 			t.Errorf("%d: got %o (%v), want %o", i, info.Mode, err, perm)
+		}
+		ok(t, fsys.Mkdir(path+"d", perm))
+		if info, err := fsys.Lstat(path + "d"); err != nil || info.Mode != perm {
+			t.Errorf("folder %d: got %o (%v), want %o", i, info.Mode, err, perm)
 		}
 	}
 }

@@ -222,7 +222,10 @@ func (l *local) create(path string, perm uint32) (*localWriter, error) {
 		if w.fd, err = unix.Openat(dir.fd, name, flags, perm); err != nil {
 			return err
 		}
-		if err = w.exactly(dir, perm); err != nil {
+		err = dir.files.settle(perm,
+			func(st *unix.Stat_t) error { return unix.Fstat(w.fd, st) },
+			func() error { return unix.Fchmod(w.fd, perm) })
+		if err != nil {
 			err = errors.Join(err, w.Close())
 		}
 		return err
@@ -234,11 +237,14 @@ func (l *local) create(path string, perm uint32) (*localWriter, error) {
 }
 
 func (l *local) Mkdir(path string, perm uint32) error {
-	return l.at("mkdir", path, func(dir int, name string) error {
-		if err := unix.Mkdirat(dir, name, 0o700); err != nil {
+	perm &= 0o777
+	return l.in("mkdir", path, func(dir *folder, name string) error {
+		if err := unix.Mkdirat(dir.fd, name, perm); err != nil {
 			return err
 		}
-		return chmodAt(dir, name, perm)
+		return dir.folders.settle(perm,
+			func(st *unix.Stat_t) error { return unix.Fstatat(dir.fd, name, st, unix.AT_SYMLINK_NOFOLLOW) },
+			func() error { return chmodAt(dir.fd, name, perm) })
 	})
 }
 
@@ -367,10 +373,5 @@ func (l *local) emptyDir(path string) ([]string, error) {
 			return nil, err
 		}
 	}
-	infos, err := l.ReadDir(path)
-	names := make([]string, 0, len(infos))
-	for i := range infos {
-		names = append(names, infos[i].Name)
-	}
-	return names, err
+	return l.names(path)
 }

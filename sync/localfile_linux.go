@@ -136,23 +136,6 @@ func timesOf(mtime int64) []unix.Timespec {
 	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}
 }
 
-// exactly sees to it that a file just made in d has these permission bits and no others, whatever
-// umask and default ACL say. Once a file was seen to have got them, others in the folder will.
-func (f *fdFile) exactly(d *folder, perm uint32) error {
-	if d.exact.Load() == perm|1<<16 {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := do("stat", f.path, func() error { return unix.Fstat(f.fd, &st) }); err != nil {
-		return err
-	}
-	if uint32(st.Mode)&0o777 == perm {
-		d.exact.Store(perm | 1<<16)
-		return nil
-	}
-	return do("chmod", f.path, func() error { return unix.Fchmod(f.fd, perm) })
-}
-
 func (l *local) Clone(old, path string, perm uint32) error {
 	from, err := l.open(old)
 	if err != nil {

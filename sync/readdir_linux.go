@@ -37,6 +37,17 @@ func (l *local) ReadDir(path string) ([]Info, error) {
 	return infos, nil
 }
 
+// names lists a folder without a look at what is in it.
+func (l *local) names(path string) ([]string, error) {
+	fd, err := l.openBelow(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, wrap("readdir", path, err)
+	}
+	defer unix.Close(fd)
+	names, err := namesIn(fd)
+	return names, wrap("readdir", path, err)
+}
+
 // namesIn lists an open folder, sorted. All names share one string.
 func namesIn(fd int) ([]string, error) {
 	buf := make([]byte, 32<<10)
