@@ -16,7 +16,8 @@ import (
 func (c *call) connect(report event.Reporter) *sshx.Pool {
 	var ask sync.Mutex // one question at a time, whatever number of keys needs one
 	var control func(context.Context, sshx.Target) string
-	if c.env.SSH.SSHConfig {
+	limit := c.limit()
+	if c.env.SSH.SSHConfig && limit == nil { // what a master sends cannot be held to a rate
 		control = sshx.UserControl(c.sys.Home)
 	}
 	return sshx.NewPool(sshx.Options{
@@ -25,13 +26,21 @@ func (c *call) connect(report event.Reporter) *sshx.Pool {
 		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
 		KnownHosts:  c.knownHosts(),
 		Report:      report,
-		Dialer:      newRate(int64(c.env.Sync.Bandwidth)).dialer(),
+		Dialer:      limit.dialer(),
 		Passphrase: func(ctx context.Context, key string) ([]byte, error) {
 			ask.Lock()
 			defer ask.Unlock()
 			return c.passphrase(ctx, key)
 		},
 	})
+}
+
+// limit is the rate of commands that send the code; the others send next to nothing.
+func (c *call) limit() *rate {
+	if name := c.leaf.path[0]; name != "sync" && name != "release" {
+		return nil
+	}
+	return newRate(int64(c.env.Sync.Bandwidth))
 }
 
 func (c *call) knownHosts() []string {

@@ -31,8 +31,11 @@ func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Sourc
 	for _, note := range append(src.Notes, deploy.Suspects(src)...) {
 		report.Report(event.Event{Type: event.Warn, Phase: "scan", Msg: "scan: " + note})
 	}
-	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(),
-		Msg: fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))})
+	text := fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))
+	if src.Trusted > 0 {
+		text += fmt.Sprintf(", %s read", deploy.Count(src.Hashed))
+	}
+	report.Report(event.Event{Type: event.Info, Phase: "scan", MS: c.sys.Now().Sub(began).Milliseconds(), Msg: text})
 	return src, nil
 }
 
