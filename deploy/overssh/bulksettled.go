@@ -3,6 +3,7 @@ package overssh
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 
 	filesync "godeploy/sync"
@@ -167,7 +168,7 @@ func (b behindFS) Close() error {
 	if b.tar != nil {
 		b.tar.bad = errors.Join(b.tar.bad, context.Canceled)
 		_ = b.tar.Close() // it was broken off
-		b.tar = nil
+		b.tar, b.bad = nil, fs.ErrClosed
 	}
 	return b.shellFS.Close()
 }

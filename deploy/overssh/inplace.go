@@ -70,6 +70,10 @@ func (p *plain) Place(ctx context.Context, req wire.PlaceRequest, src *filesync.
 	if site.FS == nil {
 		site.FS = p.tree(files, o.Compress != "off")
 	}
+	if s, ok := site.FS.(shellFS); ok {
+		site.FS = s.behind(ctx)
+		defer site.FS.Close() // what was not finished shows in Place's error
+	}
 	o.Compress = "off" // what goes through the pipe goes nowhere
 	here, there := net.Pipe()
 	type end struct {
