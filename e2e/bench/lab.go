@@ -103,9 +103,9 @@ func (l *lab) build(ctx context.Context) error {
 		if err := runAll(ctx, "ip netns add "+string(s), s.ip("link set lo up")); err != nil {
 			return err
 		}
-		if err := s.do(usualTCP); err != nil {
-			return err
-		}
+	}
+	if err := l.buffers(false); err != nil {
+		return err
 	}
 	for _, k := range links() {
 		if err := l.connect(ctx, k); err != nil {
@@ -120,15 +120,28 @@ func (l *lab) build(ctx context.Context) error {
 	return nil
 }
 
-// usualTCP sets the buffers that Linux has when nobody has changed them, whatever this machine has.
-// Congestion control is the machine's: only it may say what a namespace uses.
-func usualTCP() error {
-	for name, value := range map[string]string{"tcp_rmem": "4096 131072 6291456", "tcp_wmem": "4096 16384 4194304"} {
-		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
-			return err
+// Buffers of TCP: what Linux has when nobody has changed it, and enough for a long fat network, as
+// administrators of one set it.
+const (
+	usualBuffers = "4096 131072 6291456"
+	usualSend    = "4096 16384 4194304"
+	wideBuffers  = "4096 131072 67108864"
+)
+
+// buffers sets how large the buffers of connections to come may grow, in both namespaces. Congestion
+// control is the machine's: only it may say what a namespace uses.
+func (l *lab) buffers(wide bool) error {
+	values := map[string]string{"tcp_rmem": usualBuffers, "tcp_wmem": usualSend}
+	if wide {
+		values = map[string]string{"tcp_rmem": wideBuffers, "tcp_wmem": wideBuffers}
+	}
+	var errs []error
+	for _, s := range []space{l.client, l.server} {
+		for name, value := range values {
+			errs = append(errs, s.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0) }))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (l *lab) connect(ctx context.Context, k link) error {

@@ -18,6 +18,9 @@ func (b *bench) play(ctx context.Context, r row, n int) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	if err := b.lab.buffers(r.Wide); err != nil {
+		return outcome{}, errors.Join(err, disk.Close())
+	}
 	g := newGame(b, r, src)
 	defer g.clear(ctx, disk)
 	for _, t := range g.trials {

@@ -78,6 +78,8 @@ type row struct {
 	Cold bool
 	// Large: files so large that the kernel's state of memory must be made the same before each run.
 	Large bool
+	// Wide gives TCP buffers that a long fat network needs; else it has the usual ones.
+	Wide bool
 	// Memory adds one run of each side, without a clock, in which memory is watched.
 	Memory bool
 	// Slow rows are left out of a quick run; Asked ones run only when they are named.

@@ -154,7 +154,13 @@ func (t *trial) settings() error {
 	var hosts strings.Builder
 	for _, s := range t.stops() {
 		fmt.Fprintln(&hosts, s.Alias)
-		if err := os.MkdirAll(filepath.Dir(t.at(s.Name, t.runs)), 0o755); err != nil {
+		// An app's folder is there before its first release; without it the lock would lie in a place that
+		// all hosts share here.
+		dst, app := t.at(s.Name, t.runs), t.app(s.Name)
+		if !t.side.ours() {
+			app = filepath.Dir(dst)
+		}
+		if err := os.MkdirAll(app, 0o755); err != nil {
 			return err
 		}
 	}
@@ -173,18 +179,24 @@ func (t *trial) settings() error {
 	return err
 }
 
+// app is the app's folder on a host: the destination, or beside it where the command names one.
+func (t *trial) app(host string) string {
+	path := t.at(host, t.runs)
+	if t.side.staged() {
+		return path
+	}
+	return path + "-app"
+}
+
 // toml is the side's godeploy.toml.
 func (t *trial) toml() string {
-	name, path := "app", ""
+	name := "app"
 	if t.row.hosts() > 1 {
 		name = "{{.Host.Name}}"
 	}
-	if path = t.at(name, t.runs); !t.side.staged() {
-		path += "-app"
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "version = 1\n[app]\nname = \"bench\"\npath = %q\n[sync]\nfrom = %q\n[ssh]\nuser = \"root\"\nkeys = [%q]\n%s\n[env.bench.hosts]\n",
-		path, t.src, t.b.server.key(), t.side.Config)
+		t.app(name), t.src, t.b.server.key(), t.side.Config)
 	for _, s := range t.stops() {
 		fmt.Fprintf(&b, "%s = { role = \"app\", address = %q, port = %d }\n", s.Name, s.Address, s.Port)
 	}
