@@ -29,11 +29,13 @@ type rule struct {
 	dirOnly  bool
 	anchored bool // the pattern began with a slash, which is cut off
 	wild     bool
-	suffix   bool // is a star and plain text
-	stars    bool // has **
-	starsIn  bool // begins with **
-	tail     bool // ends with ***
-	slashes  int  // in the pattern, a leading one too
+	suffix   bool   // is a star and plain text
+	stars    bool   // has **
+	starsIn  bool   // begins with **
+	tail     bool   // ends with ***
+	slashes  int    // in the pattern, a leading one too
+	begin    string // plain text that a wild pattern begins with
+	end      string // and ends with
 }
 
 // always are the rules that stand before all others: history and state are never sent.
@@ -107,7 +109,10 @@ func newRule(pattern string, m marks) rule {
 		r.tail = r.stars && strings.HasSuffix(pattern, "***")
 		r.suffix = r.slashes == 0 && pattern[0] == '*' && !strings.ContainsAny(pattern[1:], `*[?\`)
 	}
-	r.pattern, r.anchored = strings.CutPrefix(pattern, "/")
+	if r.pattern, r.anchored = strings.CutPrefix(pattern, "/"); r.wild {
+		r.begin = r.pattern[:strings.IndexAny(r.pattern, `*?[\`)]
+		r.end = r.pattern[strings.LastIndexAny(r.pattern, `*?[]\`)+1:]
+	}
 	return r
 }
 
@@ -130,7 +135,7 @@ func (r *rule) matchesName(name string) bool {
 	case r.suffix:
 		return strings.HasSuffix(name, r.pattern[1:])
 	}
-	return wildmatch(r.pattern, name, 0)
+	return r.mayMatch(name) && wildmatch(r.pattern, name, 0)
 }
 
 func (r *rule) matchesPath(path string, dir bool) bool {
@@ -152,7 +157,12 @@ func (r *rule) matchesPath(path string, dir bool) bool {
 	if dir && r.tail { // so that x/*** finds x itself
 		path += "/"
 	}
-	return wildmatch(r.pattern, path, r.elements())
+	return r.mayMatch(path) && wildmatch(r.pattern, path, r.elements())
+}
+
+// mayMatch is false for most of what a wild pattern does not match, and cheap.
+func (r *rule) mayMatch(text string) bool {
+	return strings.HasSuffix(text, r.end) && (strings.HasPrefix(text, r.begin) || !r.anchored && strings.Contains(text, r.begin))
 }
 
 // elements says where a wild pattern may match, in the terms of wildmatch.
