@@ -26,6 +26,28 @@ const (
 	batchZstd
 )
 
+// lot says what kind of file content is from: one batch holds one kind.
+type lot uint8
+
+const (
+	small lot = iota // always compressed: its neighbours are alike
+	large            // compressed when a sample of it shrinks
+	huge             // the same, unless the line is faster than compressing
+)
+
+// hugeFrom is the size in bytes of a huge file.
+const hugeFrom = 64 << 20
+
+func lotOf(e *Entry) lot {
+	switch {
+	case len(e.Chunks) == 0:
+		return small
+	case e.Size < hugeFrom:
+		return large
+	}
+	return huge
+}
+
 // batcher gathers records and gives them on as whole frames. The zero value is not usable.
 type batcher struct {
 	compress string // as in SendOptions
@@ -35,7 +57,7 @@ type batcher struct {
 	fast  func() bool
 	raw   []byte
 	bytes int // content bytes in raw
-	large bool
+	from  lot
 	z     *zstd.Encoder
 	out   bytes.Buffer
 	probe *zstd.Encoder
@@ -55,13 +77,13 @@ func newBatcher(compress string, total int64, emit func([]byte, int) error, fast
 }
 
 // add takes in one unit: its whole content, or a patch of content bytes.
-func (b *batcher) add(data []byte, patch bool, content int, large bool) error {
-	if b.bytes > 0 && b.large != large {
+func (b *batcher) add(data []byte, patch bool, content int, from lot) error {
+	if b.bytes > 0 && b.from != from {
 		if err := b.flush(); err != nil {
 			return err
 		}
 	}
-	b.large = large
+	b.from = from
 	head := uint64(0)
 	if patch {
 		head = uint64(len(data)) + 1
@@ -113,9 +135,9 @@ func (b *batcher) worthIt() bool {
 	switch {
 	case b.z == nil:
 		return false
-	case b.compress == "zstd" || !b.large:
+	case b.compress == "zstd" || b.from == small:
 		return true
-	case b.fast != nil && b.fast():
+	case b.from == huge && b.fast != nil && b.fast():
 		return false
 	}
 	return b.shrinks()

@@ -55,10 +55,10 @@ func (src *Source) produce(ctx context.Context, want *wanted, compress string, e
 		if len(signed) > 0 && signed[0].unit == unit {
 			patch := makePatch(signed[0].signature, data)
 			if signed = signed[1:]; patch != nil {
-				return b.add(patch, true, size, false)
+				return b.add(patch, true, size, small)
 			}
 		}
-		return b.add(data, false, size, len(e.Chunks) > 0)
+		return b.add(data, false, size, lotOf(e))
 	})
 	if err != nil {
 		return err

@@ -432,7 +432,7 @@ func FuzzBatches(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := errors.Join(b.add([]byte("content"), false, 7, false), b.flush()); err != nil {
+	if err := errors.Join(b.add([]byte("content"), false, 7, small), b.flush()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(frames.Bytes(), 7)
