@@ -17,6 +17,7 @@ type basis struct {
 	// when it is asked for.
 	states []state
 	intact bool // every file, folder and link is as recorded
+	timed  bool // times are part of what the tree is
 	// doubted trees were not finished: contents are read and verified before they are used.
 	doubted bool
 	begun   map[int]int64 // how much there is of files that have some of their content
@@ -36,7 +37,7 @@ func (b *basis) root() Hash {
 	if len(b.manifest.Entries) == 0 {
 		return Hash{}
 	}
-	return b.manifest.Root()
+	return b.manifest.identity(b.timed)
 }
 
 // state tells what became of one entry.

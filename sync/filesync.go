@@ -62,6 +62,9 @@ type SendOptions struct {
 	// Expect is the root of the tree that the host will build on, as far as the caller knows. The
 	// tree is told at once then, and anew when it was wrong.
 	Expect Hash
+	// Times says that the host sets the times of files and folders also where nothing else changed, as
+	// Place does.
+	Times bool
 	// Peer names who receives, the same each time: what it was sent last is expected to be what it has,
 	// where Expect does not say. Only a Source with a cache remembers.
 	Peer string

@@ -426,7 +426,7 @@ func placeFrom(ctx context.Context, src *Source, o PlaceOptions) (PlaceResult, e
 		_ = far.Close()
 		ended <- end{result, err}
 	}()
-	_, sendErr := Send(ctx, src, near, SendOptions{})
+	_, sendErr := Send(ctx, src, near, SendOptions{Times: true})
 	_ = near.Close()
 	e := <-ended
 	if e.err == nil && sendErr != nil {

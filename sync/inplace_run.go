@@ -57,7 +57,7 @@ func (f *placeFolder) check() error { return nil }
 // parent gives the tree that the last run made, which a sender may know.
 func (f *placeFolder) parent(context.Context) (*basis, error) {
 	f.last = readRecord(f.o.FS)
-	return &basis{dir: ".", manifest: &f.last.tree}, nil
+	return &basis{dir: ".", manifest: &f.last.tree, timed: true}, nil
 }
 
 // inspect looks at what is there.

@@ -183,7 +183,7 @@ func TestPlaceResumes(t *testing.T) {
 		_ = far.Close()
 		ended <- err
 	}()
-	_, sendErr := Send(t.Context(), src, near, SendOptions{})
+	_, sendErr := Send(t.Context(), src, near, SendOptions{Times: true})
 	_ = near.Close()
 	if err := <-ended; err == nil || sendErr == nil {
 		t.Fatal("the broken line was no error")

@@ -11,6 +11,29 @@ import (
 	"godeploy/sync/delta"
 )
 
+// identity is Root, or where times count a hash of it and of the times of files and folders.
+func (m *Manifest) identity(timed bool) Hash {
+	root := m.Root()
+	if !timed {
+		return root
+	}
+	h := sha256.New()
+	h.Write([]byte("godeploy times 1\n"))
+	h.Write(root[:])
+	buf := make([]byte, 0, 8<<10)
+	for i := range m.Entries {
+		if m.Entries[i].Kind == Link {
+			continue
+		}
+		if buf = binary.BigEndian.AppendUint64(buf, uint64(m.Entries[i].MTime)); len(buf) == cap(buf) {
+			h.Write(buf)
+			buf = buf[:0]
+		}
+	}
+	h.Write(buf)
+	return Hash(h.Sum(nil))
+}
+
 // Root is the identity of the tree: a SHA-256 over paths, kinds, permission bits, sizes, hashes and
 // link texts. Times have no part in it, so two checkouts of one commit have one root.
 func (m *Manifest) Root() Hash {

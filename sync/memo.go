@@ -9,8 +9,7 @@ import (
 
 // memo keeps what several Sends of one Source need alike. The zero value is ready.
 type memo struct {
-	rootOnce     sync.Once
-	rootHash     Hash
+	roots        [2]rootMemo // without times and with them
 	unitsOnce    sync.Once
 	unitCount    int
 	segmentsOnce sync.Once
@@ -46,9 +45,20 @@ func (o *once[T]) get(key Hash, f func() T) T {
 	return value()
 }
 
-func (s *Source) root() Hash {
-	s.memo.rootOnce.Do(func() { s.memo.rootHash = s.Manifest.Root() })
-	return s.memo.rootHash
+type rootMemo struct {
+	once sync.Once
+	hash Hash
+}
+
+func (s *Source) root() Hash { return s.identity(false) }
+
+func (s *Source) identity(timed bool) Hash {
+	r := &s.memo.roots[0]
+	if timed {
+		r = &s.memo.roots[1]
+	}
+	r.once.Do(func() { r.hash = s.Manifest.identity(timed) })
+	return r.hash
 }
 
 func (s *Source) units() int {
@@ -63,14 +73,14 @@ func (s *Source) segments() []segment {
 
 // remember keeps the tree for the next time, beside what else goes on; Close waits for it. A tree that
 // cannot be kept is told whole the next time, which is no reason to fail.
-func (s *Source) remember() {
+func (s *Source) remember(timed bool) {
 	s.memo.mu.Lock()
 	defer s.memo.mu.Unlock()
 	if s.memo.remembered || s.cache == "" {
 		return
 	}
 	s.memo.remembered = true
-	s.memo.running.Go(func() { _ = remember(s.cache, s.Manifest, s.root()) }) // see above
+	s.memo.running.Go(func() { _ = remember(s.cache, s.Manifest, s.identity(timed)) }) // see above
 }
 
 func sum(p []byte) Hash { return sha256.Sum256(p) }

@@ -12,27 +12,30 @@ const few = 2000
 
 // knows reports whether what leads from a host's tree to ours can be told without asking.
 func (s *sender) knows(root Hash) bool {
-	return root == s.src.root() || s.known(root) != nil
+	return root == s.identity() || s.known(root) != nil
 }
+
+// identity is what the Source's tree is to this receiver.
+func (s *sender) identity() Hash { return s.src.identity(s.o.Times) }
 
 // known gives the tree with this root if there is still a record of it.
 func (s *sender) known(root Hash) *Manifest {
 	if root.IsZero() {
 		return nil
 	}
-	return s.src.memo.parents.get(root, func() *Manifest { return Recall(s.src.cache, root) })
+	return s.src.memo.parents.get(root, func() *Manifest { return recall(s.src.cache, root, s.o.Times) })
 }
 
 // tell sends Start and the tree, as what leads to it from the receiver's parent; and what is surely
 // lacking, when an answer would take longer.
 func (s *sender) tell(parent Hash) error {
-	if parent == s.src.root() {
+	if parent == s.identity() {
 		return s.start(parent, formSame, false)
 	}
 	if known := s.known(parent); known != nil {
 		return s.tellChanges(parent, known)
 	}
-	if parent.IsZero() || len(s.src.Manifest.Entries) <= few {
+	if parent.IsZero() || s.o.Times || len(s.src.Manifest.Entries) <= few {
 		if err := s.start(parent, formWhole, false); err != nil {
 			return err
 		}
@@ -86,7 +89,7 @@ type change struct {
 
 // tellChanges sends what differs from a tree that both ends know.
 func (s *sender) tellChanges(parent Hash, known *Manifest) error {
-	c := s.src.memo.changes.get(parent, func() *change { return s.src.change(known) })
+	c := s.src.memo.changes.get(parent, func() *change { return s.src.change(known, s.o.Times) })
 	if c.err != nil {
 		return c.err
 	}
@@ -107,11 +110,11 @@ func (s *sender) tellChanges(parent Hash, known *Manifest) error {
 }
 
 // change works out what leads from a tree to this one.
-func (src *Source) change(known *Manifest) *change {
+func (src *Source) change(known *Manifest, times bool) *change {
 	var buf bytes.Buffer
 	out := newFrameWriter(&buf)
 	c := &change{}
-	c.err = out.long(frameTree, func(w io.Writer) error { return src.Manifest.encodeChanges(w, known) })
+	c.err = out.long(frameTree, func(w io.Writer) error { return src.Manifest.tellChanges(w, known, times) })
 	c.frames = buf.Bytes()
 	all := func(*basis, int) state { return sameContent | sameMeta }
 	c.units, c.size = draft([]*basis{{manifest: known}}, src.Manifest, draftOptions{state: all, links: true}).units()

@@ -121,7 +121,7 @@ func (r *receiver) run(ctx context.Context) error {
 		return err
 	}
 	r.stats.Files, r.stats.Bytes = want.Files(), want.Bytes()
-	r.stats.Unchanged = root == want.Root()
+	r.stats.Unchanged = root == want.identity(r.parent.timed)
 	done, err := r.layout.done(ctx, r.parent, want)
 	if err != nil {
 		return err

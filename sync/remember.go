@@ -20,7 +20,9 @@ func rememberedDir(cache string) string { return filepath.Join(cache, "manifests
 
 // Recall gives the tree with this root when one was sent from a Source with this cache folder, else nil.
 // Any number of calls may run at once.
-func Recall(cache string, root Hash) *Manifest {
+func Recall(cache string, root Hash) *Manifest { return recall(cache, root, false) }
+
+func recall(cache string, root Hash, timed bool) *Manifest {
 	if cache == "" || root.IsZero() {
 		return nil
 	}
@@ -31,7 +33,7 @@ func Recall(cache string, root Hash) *Manifest {
 	}
 	defer f.Close()
 	m, err := Decode(io.LimitReader(f, maxManifestFile))
-	if err != nil || m.Root() != root {
+	if err != nil || m.identity(timed) != root {
 		return nil
 	}
 	now := time.Now()
@@ -39,7 +41,7 @@ func Recall(cache string, root Hash) *Manifest {
 	return m
 }
 
-// remember keeps a tree, unless it is there already, and forgets what is too old.
+// remember keeps a tree under its identity, unless it is there already, and forgets what is too old.
 func remember(cache string, m *Manifest, root Hash) error {
 	if cache == "" {
 		return nil

@@ -28,8 +28,8 @@ func Send(ctx context.Context, src *Source, rw io.ReadWriter, o SendOptions) (St
 	stats, err := s.run()
 	stats.Sent, stats.Received = c.wrote, c.read
 	if err == nil {
-		src.remember()
-		_ = noteSent(src.cache, o.Peer, src.root()) // what is forgotten is asked for
+		src.remember(o.Times)
+		_ = noteSent(src.cache, o.Peer, src.identity(o.Times)) // what is forgotten is asked for
 	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()

@@ -454,3 +454,27 @@ func FuzzBatches(f *testing.F) {
 		}
 	})
 }
+
+// In place a time counts though the tree is the one that was sent last.
+func TestATimeAloneIsToldToAPlace(t *testing.T) {
+	t.Parallel()
+	dir, cache, target := put(t, map[string]string{"a": "1", "d/b": "2", "d/c": "3"}), t.TempDir(), t.TempDir()
+	for _, when := range []time.Time{time.Unix(1_000_000_000, 5), time.Unix(1_100_000_000, 7), time.Unix(1_100_000_000, 7)} {
+		ok(t, os.Chtimes(filepath.Join(dir, "d/b"), when, when))
+		src, err := Scan(t.Context(), dir, ScanOptions{Cache: cache})
+		ok(t, err)
+		a, b := net.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			_, err := Place(t.Context(), PlaceOptions{FS: openDir(t, target), UID: -1, GID: -1}, b)
+			done <- errors.Join(err, b.Close())
+		}()
+		_, err = Send(t.Context(), src, a, SendOptions{Peer: "p", Times: true})
+		ok(t, errors.Join(err, <-done, src.Close()))
+		info, err := os.Stat(filepath.Join(target, "d/b"))
+		ok(t, err)
+		if !info.ModTime().Equal(when) {
+			t.Errorf("got %v, want %v", info.ModTime(), when)
+		}
+	}
+}

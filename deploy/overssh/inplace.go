@@ -43,6 +43,8 @@ func (h *helped) Place(ctx context.Context, req wire.PlaceRequest, src *filesync
 
 // offer is this side's half of the stream: the source, and then the list of changes.
 func offer(ctx context.Context, req wire.PlaceRequest, src *filesync.Source, rw io.ReadWriter, o filesync.SendOptions) (filesync.Stats, []wire.PlaceChange, error) {
+	o.Times = true
+	o.Peer += " in place " + req.Site.Path
 	if req.DryRun {
 		o.RoundTrip = 0 // nothing is sent before it is asked for: it will not be
 	}
