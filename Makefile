@@ -18,7 +18,8 @@ helper: ## the helpers that a release build carries in itself
 	  tmp=$$(mktemp -d) && \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w -buildid=' -o $$tmp/helper ./cmd/godeploy-helper && \
 	  sha256sum <$$tmp/helper | cut -d' ' -f1 >$(BLOBS)/helper-linux-$$arch.sha256 && \
-	  gzip -9n <$$tmp/helper >$(BLOBS)/helper-linux-$$arch.gz && rm -r $$tmp || exit 1; \
+	  gzip -9n <$$tmp/helper >$(BLOBS)/helper-linux-$$arch.gz && \
+	  xz -9e --check=crc32 $$([ $$arch = amd64 ] && echo --x86 --lzma2=preset=9e) <$$tmp/helper >$(BLOBS)/helper-linux-$$arch.xz && rm -r $$tmp || exit 1; \
 	done
 
 # Packages run one after the other where they boot hosts: two cores, and timings that mean something.

@@ -20,18 +20,21 @@ type Binary struct {
 	Arch string // as GOARCH: amd64, arm64
 	Hash string // hex SHA-256 of Content
 	load func() ([]byte, error)
-	pack func() ([]byte, error) // Content, packed by gzip
+	pack map[string]func() ([]byte, error) // Content packed, by the name of the program that unpacks it
 }
 
 // Content gives the executable. It is read or unpacked anew on each call.
 func (b Binary) Content() ([]byte, error) { return b.load() }
 
-// upload gives it as a host can take it.
-func (b Binary) upload(gzipped bool) (wire.Upload, error) {
+// upload gives it as a host can take it, the smallest way first.
+func (b Binary) upload(unpacks func(string) bool) (wire.Upload, error) {
 	up := wire.Upload{Hash: b.Hash, Packing: "raw"}
 	content := b.load
-	if gzipped {
-		up.Packing, content = "gzip", b.pack
+	for _, packing := range []string{"xz", "gzip"} {
+		if pack := b.pack[packing]; pack != nil && unpacks(packing) {
+			up.Packing, content = packing, pack
+			break
+		}
 	}
 	var err error
 	up.Content, err = content()
@@ -81,7 +84,8 @@ func self() ([]Binary, error) {
 		return nil, fmt.Errorf("read the running godeploy: %w", err)
 	}
 	pack := sync.OnceValues(func() ([]byte, error) { return gzipped(content) })
-	return []Binary{{OS: runtime.GOOS, Arch: runtime.GOARCH, Hash: hashOf(content), load: load, pack: pack}}, nil
+	return []Binary{{OS: runtime.GOOS, Arch: runtime.GOARCH, Hash: hashOf(content), load: load,
+		pack: map[string]func() ([]byte, error){"gzip": pack}}}, nil
 }
 
 func gzipped(content []byte) ([]byte, error) {

@@ -157,7 +157,7 @@ func (c *Connector) install(need *wire.NeedError) (wire.Upload, error) {
 	if !ok {
 		return wire.Upload{}, &cannotHelp{fmt.Sprintf("none is built in for %s %s", need.OS, need.Arch)}
 	}
-	return b.upload(need.Unpack("gzip"))
+	return b.upload(need.Unpack)
 }
 
 // bounded keeps the first 4 KiB of what is written to it.

@@ -136,7 +136,12 @@ func small(t testing.TB) *Binaries {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := builtIn([]blob{{"linux", runtime.GOARCH, packed, hashOf(content)}})
+	xz := exec.Command("xz", "-0c", path)
+	smaller, err := xz.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := builtIn([]blob{{"linux", runtime.GOARCH, packed, smaller, hashOf(content)}})
 	return &Binaries{func() ([]Binary, error) { return list, nil }}
 }
 

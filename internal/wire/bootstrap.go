@@ -52,8 +52,8 @@ const start = `start() { f="$d/helper-$h"; look && [ -f "$f" ] || return 1; s=; 
 
 // install says what is needed, takes it from standard input, and becomes it.
 const install = `fail() { echo "` + failWord + ` $1"; exit 1; }; ` +
-	`unpack() { case "$how" in raw) head -c "$n";; gzip) head -c "$n" | gzip -dc;; esac; }; ` +
-	`install() { trap - EXIT; each usable || d=-; p=raw; command -v gzip >/dev/null 2>&1 && p=raw,gzip; ` +
+	`unpack() { case "$how" in raw) head -c "$n";; gzip|xz) head -c "$n" | $how -dc;; esac; }; ` +
+	`install() { trap - EXIT; each usable || d=-; p=raw; for c in gzip xz; do command -v $c >/dev/null 2>&1 && p=$p,$c; done; ` +
 	`echo ` + needWord + ` $(uname -s) $(uname -m) $p "$d"; [ "$d" = - ] && exit 0; read -r how n h || exit 0; ` +
 	`case "$h" in */*) h=;; esac; [ "${#h}" -eq 64 ] || fail "no hash"; ` +
 	`find "$d" -name ".up-*" -mmin +60 -exec rm -f {} + 2>/dev/null; ` +
@@ -86,7 +86,7 @@ func BootstrapCommand(hashes ...string) string {
 // Upload is a helper to be put on a host.
 type Upload struct {
 	Hash    string // hex SHA-256 of the helper
-	Packing string // raw or gzip: one that the host said it can undo
+	Packing string // raw, gzip or xz: one that the host said it can undo
 	Content []byte // packed that way
 }
 

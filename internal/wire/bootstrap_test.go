@@ -179,6 +179,61 @@ func TestInstallRefusesWhatIsNotWhole(t *testing.T) {
 	}
 }
 
+func TestHelperIsUnpackedOnTheHost(t *testing.T) {
+	t.Parallel()
+	content, hash := program(t)
+	for _, packing := range []string{"gzip", "xz"} {
+		pack := exec.Command(packing, "-1c")
+		pack.Stdin = bytes.NewReader(content)
+		packed, err := pack.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := account{"/bin/sh", t.TempDir()}.start(BootstrapCommand())
+		cmd.Stdin = pushed(packing, packed, hash)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !started(string(out)) || !parseNeed(out).Unpack(packing) {
+			t.Errorf("%s: got %.300q, %v", packing, out, err)
+		}
+	}
+}
+
+// A helper that has passed the checks is not checked again while it is the same file, and is when it is
+// another or the note is not its own.
+func TestSealedHelperStartsWithoutTheLongChecks(t *testing.T) {
+	t.Parallel()
+	content, hash := program(t)
+	a := account{"/bin/sh", t.TempDir()}
+	if out, err := a.install(content, hash); err != nil || !started(out) {
+		t.Fatalf("install: %.300q, %v", out, err)
+	}
+	dir := a.home + "/.cache/godeploy/"
+	seal, err := os.ReadFile(dir + "seal-" + hash)
+	if err != nil || len(bytes.Fields(seal)) < 10 {
+		t.Fatalf("the note: %q, %v", seal, err)
+	}
+	cmd := a.start(BootstrapCommand(hash))
+	cmd.Env = append(cmd.Env, "PATH="+a.home) // with a tool for sums that would fail
+	if err := os.WriteFile(a.home+"/sha256sum", []byte("#!/bin/sh\necho >>$HOME/summed\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || !started(string(out)) {
+		t.Errorf("sealed: %.300q, %v", out, err)
+	}
+	if _, err := os.Stat(a.home + "/summed"); err == nil {
+		t.Error("it was summed again")
+	}
+	if err := os.Rename(dir+"helper-"+hash, dir+"old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"helper-"+hash, append(content, 0), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := a.ask(t, hash).(*NeedError); !ok {
+		t.Error("another file was taken by the note of the first")
+	}
+}
+
 // TestBootstrapTakesNothingStrange puts things in the helper's place that must not be run. Each
 // would leave a mark if it was.
 func TestBootstrapTakesNothingStrange(t *testing.T) {

@@ -78,6 +78,11 @@ func (s *State) Check() error {
 			return err
 		}
 	}
+	if s.Journal != nil {
+		if err := s.Journal.Check(); err != nil {
+			return err
+		}
+	}
 	return firstError(
 		optional(s.Current, CheckID),
 		checkShort(s.Refusal),

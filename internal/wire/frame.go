@@ -31,6 +31,10 @@ const (
 	KindFile    Kind = 0x0e // FileRequest to FileReply
 	KindPlace   Kind = 0x0f // PlaceRequest, then data both ways, to PlaceReply
 	KindLanes   Kind = 0x10 // {} to LanesReply
+	KindAudit   Kind = 0x11 // AuditRequest to {}
+	KindArm     Kind = 0x12 // ArmRequest to {}
+	KindStep    Kind = 0x13 // StepRequest to {}
+	KindRecover Kind = 0x14 // RecoverRequest to Recovered
 )
 
 // Frames within an exchange, under its id.
@@ -51,7 +55,7 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindLanes }
+func (k Kind) known() bool { return k >= KindHello && k <= KindRecover }
 
 // streams reports whether the request k carries data.
 func (k Kind) streams() bool { return k == KindStage || k == KindPlace }

@@ -92,6 +92,9 @@ type State struct {
 	Holder    *Holder   `json:"holder,omitempty"`  // who holds the lock, if somebody does
 	Missing   []string  `json:"missing,omitempty"` // shared files asked for and not there
 	InUse     []string  `json:"in_use,omitempty"`  // releases some process has as its working folder
+	// Dangling says that there is no release where current points to.
+	Dangling bool     `json:"dangling,omitempty"`
+	Journal  *Journal `json:"journal,omitempty"` // of the last run that moved current
 }
 
 // StateRequest asks for State; SharedFiles are looked for below shared/.

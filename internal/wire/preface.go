@@ -117,7 +117,7 @@ var (
 type NeedError struct {
 	OS   string // as uname -s says: Linux
 	Arch string // as uname -m says: x86_64
-	// Unpacks are the ways of packing that the host can undo, joined by commas: raw,gzip.
+	// Unpacks are the ways of packing that the host can undo, joined by commas: raw,gzip,xz.
 	Unpacks string
 	Dir     string // the folder a helper can be installed in and run from; "" when there is none
 }
