@@ -33,6 +33,9 @@ type Fleet struct {
 	// Known gives the manifest with this root if it is still known here, else nil; it may be nil, and is
 	// called from several goroutines. Hosts that have the same tree are then told only what differs.
 	Known func(root filesync.Hash) *filesync.Manifest
+	// Again connects a host anew whose connection was lost; nil means that it cannot be done. The run
+	// closes what it gets.
+	Again func(ctx context.Context, h inventory.Host) (Host, error)
 }
 
 // run is one run over a fleet: its members, what it is about, and what came of it.

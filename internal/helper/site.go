@@ -52,6 +52,13 @@ func (s *Site) State(ctx context.Context, sharedFiles []string) (wire.State, err
 	if state.Current, state.Refusal, err = s.current(); err != nil {
 		return state, explain(err, "read current")
 	}
+	if state.Current != "" {
+		there, err := s.isDir(releasesDir + "/" + state.Current)
+		if err != nil {
+			return state, explain(err, "look at release %s", state.Current)
+		}
+		state.Dangling = !there
+	}
 	if state.Releases, err = s.releases(); err != nil {
 		return state, explain(err, "read the releases")
 	}
