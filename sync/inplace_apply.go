@@ -107,9 +107,16 @@ func (a *applier) giveWay(context.Context) error {
 		return err
 	}
 	for n, j := range a.aside {
-		path := a.have.tree.Entries[j].Path
+		path, mode := a.have.tree.Entries[j].Path, a.have.tree.Entries[j].Mode
 		if err := a.o.FS.RemoveAll(asideName(n)); err != nil {
 			return err
+		}
+		// To move a folder is to change what ".." in it says.
+		if a.have.tree.Entries[j].Kind == Dir && mode&0o700 != 0o700 {
+			if err := a.o.FS.Chmod(path, mode|0o700); err != nil {
+				return err
+			}
+			delete(a.opened, path)
 		}
 		err := a.o.FS.Rename(path, asideName(n))
 		switch {
@@ -138,6 +145,9 @@ func (a *applier) retreat() error {
 		path := a.have.tree.Entries[a.aside[n]].Path
 		if free, err := missing(a.o.FS, path); err == nil && free {
 			errs = append(errs, a.o.FS.Rename(asideName(n), path))
+			if h := &a.have.tree.Entries[a.aside[n]]; h.Kind == Dir && h.Mode&0o700 != 0o700 {
+				errs = append(errs, a.o.FS.Chmod(path, h.Mode))
+			}
 		}
 	}
 	for path, mode := range a.opened {

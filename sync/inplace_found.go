@@ -204,9 +204,12 @@ func (l *looker) found() *found {
 // scanned by other rules. It gives the target anew when there are any.
 func (f *found) reveal(ctx context.Context, o *PlaceOptions, want *Manifest, n *notes) (*found, error) {
 	var level []string
+	closed := make(map[string]bool)
 	for _, dir := range f.closed {
 		if e := want.Find(dir); e != nil && e.Kind == Dir {
 			level = append(level, dir)
+		} else {
+			closed[dir] = true
 		}
 	}
 	if len(level) == 0 {
@@ -217,7 +220,8 @@ func (f *found) reveal(ctx context.Context, o *PlaceOptions, want *Manifest, n *
 		return nil, err
 	}
 	for j := range f.tree.Entries {
-		l.seen = append(l.seen, sight{entry: f.tree.Entries[j], stamp: f.stamps[j], guard: f.guards[j]})
+		e := f.tree.Entries[j]
+		l.seen = append(l.seen, sight{entry: e, stamp: f.stamps[j], guard: f.guards[j], closed: closed[e.Path]})
 	}
 	next := l.found()
 	next.recall(f.last)

@@ -165,7 +165,7 @@ func (p *placer) extras() error {
 		f := p.fate[j]
 		switch {
 		case f&fateWanted != 0:
-			if f&fateAside != 0 && have[j].Kind == Dir && (f&fateHolds != 0 || p.have.guards[j] != 0) {
+			if f&fateAside != 0 && have[j].Kind == Dir && (f&fateHolds != 0 || slices.Contains(p.have.closed, have[j].Path)) {
 				return p.inTheWay(j)
 			}
 			continue

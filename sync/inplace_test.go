@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -342,5 +343,120 @@ func TestPlaceEnds(t *testing.T) {
 	}
 	if left := portrait(t, target); len(left) != 0 {
 		t.Errorf("got %q", left)
+	}
+}
+
+// TestPlaceEntersWhatItLeftOut: a source that was scanned by other rules than those of the deletion.
+func TestPlaceEntersWhatItLeftOut(t *testing.T) {
+	t.Parallel()
+	source := put(t, map[string]string{"a": "a", "out/x": "new", "out/y": "same"})
+	src := scanDir(t, source)
+	rules, err := ParseRules([]string{"out/", "other/"}, nil, nil)
+	must(t, err)
+	folders, err := rules.Folders(t.Context(), source)
+	must(t, err)
+	target := t.TempDir()
+	putIn(t, target, map[string]string{"out/x": "old", "out/y": "same", "out/z": "extra", "other/z": "stays"})
+	o := placeOptions(openDir(t, target))
+	o.Rules, o.Delete, o.Limit = folders, true, MaxDelete{N: 100, Percent: true}
+	if got := placed(t, src, o); got.Deleted != 1 || got.Kept != 1 || got.Written != 2 {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := os.Stat(filepath.Join(target, "other/z")); err != nil {
+		t.Error(err)
+	}
+}
+
+// mounted is an FS with another file system mounted at mnt.
+type mounted struct{ FS }
+
+func (m mounted) Rename(old, path string) error {
+	if strings.HasPrefix(old, "mnt/") != strings.HasPrefix(path, "mnt/") {
+		return &os.PathError{Op: "rename", Path: old, Err: syscall.EXDEV}
+	}
+	return m.FS.Rename(old, path)
+}
+
+// TestPlaceOntoAMount: what lies on another file system is made complete beside its name; what a dead run
+// left there goes.
+func TestPlaceOntoAMount(t *testing.T) {
+	t.Parallel()
+	source := put(t, map[string]string{"a": "new", "mnt/b": "new", "mnt/l": "->b", "mnt/d/c": "new", "mnt/now": "a file"})
+	src := scanDir(t, source)
+	target := t.TempDir()
+	putIn(t, target, map[string]string{"mnt/b": "old", "mnt/l": "->a", "mnt/gone": "x", "mnt/" + placeTemp + "3": "left over", "mnt/d": "was a file"})
+	o := placeOptions(mounted{openDir(t, target)})
+	o.Delete, o.Limit = true, MaxDelete{N: 100, Percent: true}
+	placed(t, src, o)
+	if got, want := portrait(t, target), portrait(t, source); !slices.Equal(got, want) {
+		t.Errorf("got (-), want (+)\n%s", difference(got, want))
+	}
+	before := portrait(t, target)
+	must(t, errors.Join(os.Remove(filepath.Join(target, "mnt/now")), os.Mkdir(filepath.Join(target, "mnt/now"), 0o755)))
+	if _, err := placeFrom(t.Context(), src, o); errorCode(err) != fault.LayoutRefused {
+		t.Errorf("a folder on a file system of its own: got %v", err)
+	}
+	must(t, errors.Join(os.Remove(filepath.Join(target, "mnt/now")), os.WriteFile(filepath.Join(target, "mnt/now"), nil, 0o644)))
+	placed(t, src, o)
+	if got := portrait(t, target); !slices.Equal(got, before) {
+		t.Errorf("got (-), want (+)\n%s", difference(got, before))
+	}
+}
+
+// TestPlaceLeavesStateAlone: godeploy's own folder is never taken for part of the target, and a link in its
+// place is not followed.
+func TestPlaceLeavesStateAlone(t *testing.T) {
+	t.Parallel()
+	src := scanDir(t, put(t, map[string]string{"a": "a"}))
+	target, elsewhere := t.TempDir(), t.TempDir()
+	must(t, os.Symlink(elsewhere, filepath.Join(target, ".godeploy")))
+	o := placeOptions(openDir(t, target))
+	o.Delete = true
+	if _, err := placeFrom(t.Context(), src, o); err == nil {
+		t.Error("a link in the place of .godeploy was followed")
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 0 {
+		t.Errorf("written through the link: %v, %v", left, err)
+	}
+	if left := portrait(t, target); len(left) != 0 {
+		t.Errorf("got %q", left)
+	}
+}
+
+func BenchmarkPlace(b *testing.B) {
+	for name, edits := range map[string]int{"unchanged": 0, "20 edits": 20} {
+		b.Run(name, func(b *testing.B) {
+			source, target := b.TempDir(), b.TempDir()
+			for i := range 11_500 {
+				dir := filepath.Join(source, "d", string(rune('a'+i%26)), string(rune('a'+i/26%26)))
+				must(b, errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), []byte(noise(uint64(i), 8_000)), 0o644)))
+			}
+			fsys, err := OpenLocal(target)
+			must(b, err)
+			o := PlaceOptions{FS: fsys, UID: -1, GID: -1}
+			scan := func() *Source {
+				src, err := Scan(b.Context(), source, ScanOptions{})
+				must(b, err)
+				return src
+			}
+			run := func(src *Source) {
+				_, err := placeFrom(b.Context(), src, o)
+				must(b, errors.Join(err, src.Close()))
+			}
+			run(scan())
+			run(scan()) // now no stamp is too fresh
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				n++
+				for i := range edits {
+					must(b, os.WriteFile(filepath.Join(source, "d", string(rune('a'+i%26)), string(rune('a'+i/26%26)), strconv.Itoa(i)), []byte("edit "+strconv.Itoa(n)), 0o644))
+				}
+				src := scan()
+				b.StartTimer()
+				run(src)
+			}
+			must(b, fsys.Close())
+		})
 	}
 }
