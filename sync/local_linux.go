@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type local struct {
 	dir     string
 	top     folder // the root itself
 	folders folders
+	buffers sync.Pool   // for reading folders
 	walk    atomic.Bool // openat2 is missing here (old kernel, seccomp): walk by component
 	closed  atomic.Bool
 }

@@ -19,7 +19,7 @@ func (l *local) ReadDir(path string) ([]Info, error) {
 		return nil, wrap("readdir", path, err)
 	}
 	defer unix.Close(fd)
-	names, err := namesIn(fd)
+	names, err := l.namesIn(fd)
 	if err != nil {
 		return nil, wrap("readdir", path, err)
 	}
@@ -44,17 +44,24 @@ func (l *local) names(path string) ([]string, error) {
 		return nil, wrap("readdir", path, err)
 	}
 	defer unix.Close(fd)
-	names, err := namesIn(fd)
+	names, err := l.namesIn(fd)
 	return names, wrap("readdir", path, err)
 }
 
+// direntsSize is how much of a folder is read at once, in bytes: about a thousand names.
+const direntsSize = 32 << 10
+
 // namesIn lists an open folder, sorted. All names share one string.
-func namesIn(fd int) ([]string, error) {
-	buf := make([]byte, 32<<10)
+func (l *local) namesIn(fd int) ([]string, error) {
+	buf, _ := l.buffers.Get().(*[direntsSize]byte)
+	if buf == nil {
+		buf = new([direntsSize]byte)
+	}
+	defer l.buffers.Put(buf)
 	var text strings.Builder
 	var ends []int
 	for {
-		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf) })
+		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf[:]) })
 		if err != nil {
 			return nil, err
 		}
