@@ -19,7 +19,8 @@ import (
 // says is used when all of it is sound, and else it is as if there were none. All numbers are little
 // endian:
 //
-//	magic     8 bytes, the version among them
+//	magic     8 bytes; its last is the version, which changes with this form and with how contents are
+//	          cut and hashed
 //	folders   one behind the other: path length 4, path, count of files 4, the files sorted by name:
 //	          name length 1, name, flags 1, device 8, inode 8, size 8, mtime 8, ctime 8, hash 32, and
 //	          where the flags say so the count of chunks 4 and of each its length 4 and sum 32
