@@ -85,18 +85,24 @@ func (s *Site) noReleases() error {
 	return nil
 }
 
-// hasReleases reports whether a folder has the release layout; look tells what is at a name in it.
+// hasReleases reports whether a folder has the release layout: releases that were recorded, or that one of
+// is current. look tells what is at a name in it.
 func hasReleases(look func(name string) (filesync.Kind, error)) (bool, error) {
-	for name, want := range map[string]filesync.Kind{releasesDir: filesync.Dir, currentLink: filesync.Link} {
+	is := func(name string, want filesync.Kind) (bool, error) {
 		kind, err := look(name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && kind != want {
+		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
-		if err != nil {
-			return false, err
-		}
+		return kind == want, err
 	}
-	return true, nil
+	has, err := is(releasesDir, filesync.Dir)
+	if err != nil || !has {
+		return false, err
+	}
+	if has, err = is(currentLink, filesync.Link); err != nil || has {
+		return has, err
+	}
+	return is(recordsDir, filesync.Dir)
 }
 
 // isReleases refuses a path at or below the app at root.
