@@ -86,6 +86,45 @@ func TestCancelEndsRunAndItsCommandButNotTheConnection(t *testing.T) {
 	}
 }
 
+// tardy is a connection whose answers take a while to come.
+type tardy struct {
+	net.Conn
+	by time.Duration
+}
+
+func (c tardy) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	<-time.After(c.by)
+	return n, err
+}
+
+// A command may run already when its start was not confirmed yet; it must hear of the end as well.
+func TestCancelDuringTheStartEndsTheCommand(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	server := serve(t, key, sshtest.Options{})
+	c := connect(t, pool(t, key, func(o *Options) {
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return tardy{conn, 300 * time.Millisecond}, err
+		}
+	}), targetOf(server, "app1"))
+	ctx, cancel := context.WithCancel(context.Background())
+	dir := t.TempDir()
+	there := func(name string) func() bool {
+		return func() bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
+	}
+	go func() {
+		eventually(t, "command runs", there("ready"))
+		cancel()
+	}()
+	err := c.Run(ctx, "exec >/dev/null 2>&1; cd "+dir+"; trap 'touch gone; exit' TERM; touch ready; while :; do sleep 0.05; done", nil, nil, nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "command met SIGTERM", there("gone"))
+}
+
 func TestFrozenHostIsNoticedByKeepalive(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)

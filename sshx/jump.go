@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
 )
@@ -72,10 +74,20 @@ func (p *Pool) through(ctx context.Context, chain []Target, use func(hop *Conn) 
 		}
 		err = use(hop)
 		var lost *noRoute
-		if again || !errors.As(err, &lost) || !hop.endsSoon() {
+		if again || !errors.As(err, &lost) || !hop.broken(err) {
 			return err
 		}
 	}
+}
+
+// broken reports whether a target was not reached because the connection to the jump host is over. What
+// that host says itself, and silence, are no sign of it; for the rest its end is waited for.
+func (c *Conn) broken(err error) bool {
+	var refusal *ssh.OpenChannelError
+	if errors.As(err, &refusal) || isTimeout(err) {
+		return c.ended()
+	}
+	return c.endsIn(endGrace)
 }
 
 // target takes the mark off an error about the target.

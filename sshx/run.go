@@ -53,8 +53,10 @@ func (s *session) exit(err error) error {
 var errSessionClosed = fmt.Errorf("session: %w", os.ErrClosed)
 
 // endsSoon waits a moment for the connection's end to be noticed.
-func (c *Conn) endsSoon() bool {
-	short := time.NewTimer(50 * time.Millisecond)
+func (c *Conn) endsSoon() bool { return c.endsIn(50 * time.Millisecond) }
+
+func (c *Conn) endsIn(limit time.Duration) bool {
+	short := time.NewTimer(limit)
 	defer short.Stop()
 	select {
 	case <-c.done:

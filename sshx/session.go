@@ -130,8 +130,7 @@ func (s *session) leave() { s.once.Do(s.conn.sessions.leave) }
 func (s *session) launch(ctx context.Context, request func() error) error {
 	_, err := within(ctx, s.conn, func() (struct{}, error) { return struct{}{}, request() }, func(struct{}) {})
 	if err != nil {
-		_ = s.Close() // the error before it says more
-		s.leave()
+		s.abandon(ssh.SIGTERM) // where ctx has ended the work may have begun all the same
 	}
 	return err
 }
