@@ -24,7 +24,7 @@ func bareRows() []row {
 			Sides: []side{{Name: "rsync -a", Argv: rsyncFirst}, {Name: "godeploy, helper = false", Argv: ours, Config: "helper = false"}},
 			Goals: []goal{{Of: ofWall, Against: []string{"rsync -a"}, Ratio: 1.0}}},
 		{ID: "sftp-1g", What: "one file of 1 GiB to an account with SFTP only", Group: groupBare, Tree: treeBig, Link: linkSFTP, Large: true, Slow: true,
-			Sides: []side{{Name: "sftp put", Argv: "sftp -q -F {config} -b {batch} {host}"}, {Name: "godeploy", Argv: oursPlace}},
+			Sides: []side{{Name: "sftp put", Argv: "sftp -q -F {config} -b {batch} {host}"}, {Name: "godeploy, helper = false", Argv: oursPlace, Config: "helper = false"}},
 			Goals: []goal{{Of: ofWall, Against: []string{"sftp put"}, Ratio: 0.9}}},
 	}
 }
