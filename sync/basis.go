@@ -17,6 +17,7 @@ type basis struct {
 	// when it is asked for.
 	states []state
 	intact bool // every file, folder and link is as recorded
+	known  Hash // its identity, when that was found already
 	timed  bool // times are part of what the tree is
 	// doubted trees were not finished: contents are read and verified before they are used.
 	doubted bool
@@ -34,8 +35,8 @@ const (
 
 // root is the identity of the tree, zero when nothing is recorded.
 func (b *basis) root() Hash {
-	if len(b.manifest.Entries) == 0 {
-		return Hash{}
+	if len(b.manifest.Entries) == 0 || !b.known.IsZero() {
+		return b.known
 	}
 	return b.manifest.identity(b.timed)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"godeploy/internal/fault"
 )
 
 // Fold says which names a file system takes for one. The zero value is the usual one on Linux: none.
@@ -148,4 +150,19 @@ func ProbeFold(fsys FS, dir string) (Fold, error) {
 	noForm, formErr := missing(fsys, join(dir, form))
 	err = errors.Join(upperErr, formErr, fsys.RemoveAll(join(dir, probe)))
 	return Fold{Case: !noUpper, Form: !noForm}, err
+}
+
+// checkFold refuses a tree of which the file system of dir would take two names for one. The folder is
+// ours and empty.
+func checkFold(fsys FS, dir string, want *Manifest) error {
+	fold, err := ProbeFold(fsys, dir)
+	if err != nil || !fold.Any() {
+		return err
+	}
+	var errs []error
+	for _, pair := range want.Collisions(fold) {
+		errs = append(errs, fault.New(fault.SyncSource, "%s and %s are one name on the host's file system", showPath(pair[0]), showPath(pair[1])).
+			Hint("rename one of them, or exclude it"))
+	}
+	return errors.Join(errs...)
 }

@@ -1,8 +1,11 @@
 package filesync
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,5 +110,45 @@ func TestProbeFoldSaysWhatThisFolderDoes(t *testing.T) {
 	}
 	if _, err := ProbeFold(fsys, "none"); err == nil {
 		t.Error("a folder that is not there was probed")
+	}
+}
+
+// folding is a file system that takes A and a for one.
+type folding struct{ FS }
+
+func (f folding) Lstat(path string) (Info, error) {
+	if info, err := f.FS.Lstat(path); err == nil {
+		return info, nil
+	}
+	dir, name := split(path)
+	infos, err := f.FS.ReadDir(dir)
+	for _, in := range infos {
+		if strings.EqualFold(in.Name, name) {
+			return in, err
+		}
+	}
+	return f.FS.Lstat(path)
+}
+
+func TestNamesThatAreOneOnTheHostAreRefused(t *testing.T) {
+	t.Parallel()
+	src := scanDir(t, put(t, map[string]string{"d/Readme": "1", "d/README": "2", "x": "3"}))
+	app := t.TempDir()
+	e := transfer(t, src, SendOptions{}, into(folding{openDir(t, app)}, "r1", ""))
+	if e.sendErr == nil || !strings.Contains(e.sendErr.Error(), "d/README and d/Readme") {
+		t.Errorf("got %v", e.sendErr)
+	}
+	if left, err := os.ReadDir(filepath.Join(app, "releases")); err != nil || len(left) > 0 {
+		t.Errorf("releases holds %v: %v", left, err)
+	}
+	target := folding{openDir(t, t.TempDir())}
+	near, far := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Place(t.Context(), PlaceOptions{FS: target, UID: -1, GID: -1}, far)
+		done <- errors.Join(err, far.Close())
+	}()
+	if _, err := Send(t.Context(), src, near, SendOptions{Times: true}); err == nil || <-done == nil {
+		t.Error("two names that are one came into a folder")
 	}
 }

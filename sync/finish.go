@@ -42,8 +42,8 @@ func (l *releaseFolder) inspect(ctx context.Context, parent *basis) error {
 func (l *releaseFolder) basis(dir, manifest string) *basis {
 	b := &basis{dir: releasesDir + "/" + dir, manifest: &Manifest{}}
 	if manifest != "" {
-		if m, err := ReadManifest(l.o.FS, manifest); err == nil {
-			b.manifest = m
+		if m, root, err := readRooted(l.o.FS, manifest); err == nil {
+			b.manifest, b.known = m, root
 		}
 	}
 	return b
@@ -110,6 +110,9 @@ func (l *releaseFolder) prepare(ctx context.Context, r *receiver) error {
 		return err
 	}
 	l.staged = true
+	if err := checkFold(fsys, l.stage(), r.want); err != nil {
+		return err
+	}
 	if _, lacking := r.units(); lacking > worthResuming {
 		l.noted = true
 		if err := notePartial(fsys, l.o.ID, r.want); err != nil {

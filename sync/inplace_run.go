@@ -120,7 +120,7 @@ func (f *placeFolder) prepare(_ context.Context, r *receiver) error {
 			return err
 		}
 	}
-	return nil
+	return checkFold(f.o.FS, placePartial, r.want)
 }
 
 func sortedKeys(m map[string]bool) []string {

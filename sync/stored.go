@@ -23,12 +23,18 @@ const maxManifestFile = 1 << 30
 // ReadManifest reads the manifest that Receive stored for a release. An error that satisfies
 // errors.Is with fs.ErrNotExist says that there is none.
 func ReadManifest(fsys FS, id string) (*Manifest, error) {
+	m, _, err := readRooted(fsys, id)
+	return m, err
+}
+
+// readRooted is ReadManifest, and gives the root.
+func readRooted(fsys FS, id string) (*Manifest, Hash, error) {
 	f, err := fsys.Open(manifestsDir + "/" + id)
 	if err != nil {
-		return nil, err
+		return nil, Hash{}, err
 	}
 	defer f.Close()
-	return Decode(io.LimitReader(f, maxManifestFile))
+	return decodeStored(io.LimitReader(f, maxManifestFile))
 }
 
 // writeManifest stores a manifest under a temporary name, durably, and moves it into place.
