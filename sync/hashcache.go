@@ -79,7 +79,10 @@ func loadHashes(file string) *hashCache {
 	return c
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// checksum goes on from sum over p; its zero is the beginning. MakeTable gives the one table there is.
+func checksum(sum uint32, p []byte) uint32 {
+	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), p)
+}
 
 // parseHashes checks a cache as a whole.
 func parseHashes(data []byte) *hashCache {
@@ -89,7 +92,7 @@ func parseHashes(data []byte) *hashCache {
 	}
 	footer := data[end:]
 	from, n := uint64(binary.LittleEndian.Uint32(footer)), uint64(binary.LittleEndian.Uint32(footer[4:]))
-	if crc32.Checksum(data[:len(data)-4], castagnoli) != binary.LittleEndian.Uint32(footer[8:]) || from+4*n != uint64(end) {
+	if checksum(0, data[:len(data)-4]) != binary.LittleEndian.Uint32(footer[8:]) || from+4*n != uint64(end) {
 		return nil
 	}
 	return &hashCache{data: data[:from], table: data[from:end]}

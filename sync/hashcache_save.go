@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,7 +63,7 @@ type cacheWriter struct {
 }
 
 func (w *cacheWriter) write(p []byte) error {
-	w.sum = crc32.Update(w.sum, castagnoli, p)
+	w.sum = checksum(w.sum, p)
 	w.size += int64(len(p))
 	if w.size > maxCacheFile-cacheFooter {
 		return fmt.Errorf("hash cache is larger than %d bytes", maxCacheFile)

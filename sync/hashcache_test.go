@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -280,7 +279,7 @@ func FuzzHashCache(f *testing.F) {
 		if len(p) > len(cacheMagic)+cacheFooter {
 			copy(p, cacheMagic)
 			end := len(p) - 4
-			binary.LittleEndian.PutUint32(p[end:], crc32.Checksum(p[:end], castagnoli))
+			binary.LittleEndian.PutUint32(p[end:], checksum(0, p[:end]))
 		}
 		c := parseHashes(p)
 		for _, at := range c.find(".", infos) {

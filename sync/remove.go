@@ -2,7 +2,6 @@ package filesync
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 )
 
@@ -10,8 +9,6 @@ var (
 	errNotFile = errors.New("is not a regular file")
 	errTooMany = errors.New("holds too many names")
 )
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 // removeTree removes path and what is in it without recursion, so that no depth can exhaust it.
 // remove takes away one thing or says that it is a folder with something in it; list makes such a

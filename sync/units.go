@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // A tree's content is numbered in units, so that neither end ever names a path or an offset: in the
@@ -56,9 +55,8 @@ type unitSet struct {
 
 func newUnitSet(size int) *unitSet { return &unitSet{make([]uint64, (size+63)/64), size} }
 
-func (s *unitSet) add(n int)             { s.bits[n/64] |= 1 << (n % 64) }
-func (s *unitSet) equal(o *unitSet) bool { return s.size == o.size && slices.Equal(s.bits, o.bits) }
-func (s *unitSet) has(n int) bool        { return s.bits[n/64]>>(n%64)&1 == 1 }
+func (s *unitSet) add(n int)      { s.bits[n/64] |= 1 << (n % 64) }
+func (s *unitSet) has(n int) bool { return s.bits[n/64]>>(n%64)&1 == 1 }
 
 // encode writes the lengths of runs, by turns of units outside and inside the set.
 func (s *unitSet) encode(w io.Writer) error {

@@ -17,7 +17,7 @@ import (
 )
 
 // What a sync promises holds with the helper and without: staged and not switched, the second time
-// nothing; in place and nothing deleted unasked; and the lock is free afterwards.
+// nothing.
 func TestSync(t *testing.T) {
 	t.Parallel()
 	both(t, "sync", func(t *testing.T, m *machine, h deploy.Host) {
@@ -71,6 +71,11 @@ func TestSync(t *testing.T) {
 			t.Errorf("state: %+v, %v", state, err)
 		}
 	})
+}
+
+// In place nothing is deleted unasked, and the lock is free afterwards.
+func TestSyncInPlace(t *testing.T) {
+	t.Parallel()
 	both(t, "in place", func(t *testing.T, m *machine, h deploy.Host) {
 		src := t.TempDir()
 		if err := os.WriteFile(filepath.Join(src, "app.py"), []byte("one"), 0o644); err != nil {
