@@ -136,6 +136,8 @@ func releaseExplanations() []explanation {
 		{fault.HookFailed, "One of your hooks ended with an error.", "its last lines stand in the message."},
 		{fault.HookTimeout, "One of your hooks ran longer than its limit and was ended with everything it had started.", "raise timeout, or see what it waits for."},
 		{fault.CheckFailed, "The new code does not start: the trial before the switch failed. The old release still serves.", "see the lines in the message; correct the code."},
+		{fault.MaxUnavailable, "Going on would take more hosts out of service at once than [release] max_unavailable allows. Hosts that an earlier run left out of service count.",
+			"bring those back first, see godeploy status ENV; or raise max_unavailable."},
 		{fault.OnceFailed, "The hook that runs on one host only, such as a migration, failed. Nothing was switched.", "see its last lines."},
 		{fault.SwitchFailed, "The link current could not be set to the new release on a host.", "see the message; godeploy status ENV shows what is served."},
 		{fault.RestartFailed, "The service did not restart.", "see the service's own log on the host."},

@@ -24,12 +24,19 @@ import (
 // run. done closes all of it; what still runs on a host ends then, and its lock is free.
 func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []inventory.Host) (fleet *deploy.Fleet, done func(), err error) {
 	pool := c.connect(report)
-	connected, err := c.connector(pool, report).Connect(ctx, hosts)
+	connector := c.connector(pool, report)
+	connected, absent, err := c.reach(ctx, connector, hosts)
 	if err != nil {
 		_ = pool.Close() // err tells more
 		return nil, nil, err
 	}
-	return c.over(connected, report), func() { overssh.Close(connected); _ = pool.Close() }, nil // the run is over either way
+	fleet = c.over(connected, report)
+	fleet.Absent = absent
+	fleet.Again = func(ctx context.Context, h inventory.Host) (deploy.Host, error) {
+		one, errs := connector.ConnectSome(ctx, []inventory.Host{h})
+		return one[0], errs[0]
+	}
+	return fleet, func() { overssh.Close(fleet.Hosts); _ = pool.Close() }, nil // the run is over either way
 }
 
 func (c *call) connector(pool *sshx.Pool, report event.Reporter) *overssh.Connector {
@@ -115,7 +122,7 @@ func (c *call) agree(ctx context.Context, doing string, hosts int) error {
 // end tells the result of a run over the fleet and turns it into the exit code.
 func (c *call) end(report event.Reporter, r *deploy.Result, err error) error {
 	report.Report(event.Event{
-		Type: event.RunEnd, Release: r.Release, Previous: r.Previous, Result: string(r.Verdict), Fleet: r.Fleet(),
+		Type: event.RunEnd, Release: r.Release, Previous: r.Previous, Result: string(r.Verdict), Fleet: r.Fleet(), Behind: r.Behind,
 		MS: r.Took.Milliseconds(), Bytes: r.Stats.Sent,
 	})
 	switch r.Verdict {

@@ -16,7 +16,7 @@ import (
 
 // termGrace is how long a run may take to reach a safe point after SIGTERM: CI systems send SIGKILL
 // some 7 to 10 s after it.
-const termGrace = 5 * time.Second
+const termGrace = 6 * time.Second
 
 // Main runs one command line, args[0] being the program's own name, and gives its exit code. It
 // returns when the command has ended, or at once on the second signal; what still runs then ends

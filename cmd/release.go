@@ -28,6 +28,8 @@ func releaseCommand() *command {
 			&cli.BoolFlag{Name: "again", Usage: "release even when nothing has changed"},
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` kept with the release"},
 			&cli.BoolFlag{Name: "any-branch", Usage: "release from a branch that the file does not allow"},
+			&optionalFlag{StringFlag: &cli.StringFlag{Name: "resume", Usage: "go on with a release that failed, or is not everywhere: the last one, or `ID`"}, Bare: lastRun},
+			&cli.BoolFlag{Name: "pause", Usage: "ask after the canary whether to go on"},
 			&cli.BoolFlag{Name: "exit-code", Usage: "with --dry-run: exit 3 when there is something to release"},
 		),
 		Run: runRelease,
@@ -38,10 +40,11 @@ func releaseCommand() *command {
 func waveFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "strategy", Usage: "`HOW` servers switch: rolling, canary or all"},
-		&cli.StringFlag{Name: "batch", Usage: "switch `N` servers at a time, or a share such as 25%"},
+		&cli.StringFlag{Name: "batch", Usage: "switch `N` servers at a time, a share such as 25%, or a ramp 1,30%,100%"},
 		&cli.StringFlag{Name: "canary", Usage: "`HOST` that switches first, alone"},
-		&cli.StringFlag{Name: "on-failure", Usage: "`WHAT` a failure leads to: rollback or stop"},
-		&cli.IntFlag{Name: "max-failures", Value: -1, Usage: "go on while at most `N` servers have failed"},
+		&cli.StringFlag{Name: "on-failure", Usage: "`WHAT` a failure leads to: rollback, stop or continue"},
+		&cli.IntFlag{Name: "max-failures", Value: -1, Usage: "go on while at most `N` servers of all have failed"},
+		&cli.StringSliceFlag{Name: "quarantine", Usage: "`HOST` that may be out of reach: go on without it and say that it is behind; repeatable"},
 	}
 }
 
@@ -56,11 +59,11 @@ func (c *call) applyWaves() error {
 		env.Release.Strategy = s
 	}
 	if s := c.flags.String("batch"); s != "" {
-		var size inventory.Share
-		if err := size.UnmarshalText([]byte(s)); err != nil {
-			return usagef("--batch %q %v", s, err)
+		batch, err := parseBatch(s)
+		if err != nil {
+			return err
 		}
-		env.Release.Batch = inventory.Batch{size}
+		env.Release.Batch = batch
 	}
 	if s := c.flags.String("on-failure"); s != "" {
 		env.Release.OnFailure = s
@@ -75,8 +78,8 @@ func checkWaves(strategy, onFailure, canary string, hosts []inventory.Host) erro
 	if !oneOf(strategy, []string{"rolling", "canary", "all"}) {
 		return usagef("--strategy is rolling, canary or all, not %q", strategy)
 	}
-	if !oneOf(onFailure, []string{"rollback", "stop"}) {
-		return usagef("--on-failure is rollback or stop, not %q", onFailure)
+	if !oneOf(onFailure, []string{"rollback", "stop", "continue"}) {
+		return usagef("--on-failure is rollback, stop or continue, not %q", onFailure)
 	}
 	if strategy != "canary" {
 		return nil
@@ -95,6 +98,13 @@ func runRelease(ctx context.Context, c *call) error {
 	}
 	hosts, err := c.serviceHosts()
 	if err != nil {
+		return err
+	}
+	resume, err := c.resumed()
+	if err != nil {
+		return err
+	}
+	if err := c.mayPause(); err != nil {
 		return err
 	}
 	git := readGit(ctx, c.file.Dir)
@@ -120,12 +130,15 @@ func runRelease(ctx context.Context, c *call) error {
 		src, err = c.scan(ctx, report)
 		return src, err
 	}
-	want := deploy.Want{Scan: scan, Commit: git.commit, Branch: git.branch, Message: c.flags.String("message"), Again: c.flags.Bool("again")}
+	want := deploy.Want{Scan: scan, Commit: git.commit, Branch: git.branch, Message: c.flags.String("message"), Again: c.flags.Bool("again"), Resume: resume}
 	fleet, done, err := c.fleet(ctx, report, hosts)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if c.flags.Bool("pause") {
+		fleet.Canary = c.askCanary
+	}
 	if c.opt.DryRun {
 		plan, err := fleet.DryRun(ctx, want)
 		if err != nil {
@@ -195,6 +208,9 @@ func (c *call) planText(p *deploy.Plan) error {
 	for i, wave := range p.Waves {
 		fmt.Fprintf(&b, "  %d  %s\n", i+1, strings.Join(wave, " "))
 	}
+	if len(p.Stuck) > 0 {
+		fmt.Fprintf(&b, "  -  %s: no wave may take them, too many servers are out of service\n", strings.Join(p.Stuck, " "))
+	}
 	return c.print("%s", b.String())
 }
 
@@ -241,6 +257,7 @@ func (c *call) sayReleased(r *deploy.Result, err error) {
 		case r.Previous != "":
 			c.conclude("  undo:  godeploy rollback %s %s", r.Env, r.Previous)
 		}
+		c.sayBehind(r)
 	case deploy.Nothing:
 		c.conclude("%s Nothing to release: %s serve %s, healthy", c.mark(true), servers, r.Release)
 		c.conclude("  anyway:  godeploy release %s --again", r.Env)
@@ -261,13 +278,19 @@ func (c *call) sayFailed(what string, r *deploy.Result) {
 		if r.Once {
 			c.conclude("  note: the once hooks ran and are not undone")
 		}
+		c.sayResume(what, r)
 	case deploy.Mixed:
 		c.conclude("%s %s is MIXED", c.mark(false), r.Env)
 		for _, h := range r.Hosts {
-			c.conclude("    %-12s %-24s %s", h.Host, orElse(h.Release, "none"), strings.ReplaceAll(string(h.Outcome), "_", " "))
+			c.conclude("    %-12s %-24s %s", h.Host, orElse(h.Release, "none"), outcomeText(h))
 		}
+		c.sayBehind(r)
 		c.conclude("  look:     godeploy status %s", r.Env)
-		c.conclude("  forward:  godeploy release %s", r.Env)
+		if r.Command == "release" && r.Release != "" {
+			c.conclude("  forward:  godeploy release %s --resume%s", r.Env, leaving(r))
+		} else {
+			c.conclude("  forward:  godeploy release %s", r.Env)
+		}
 		c.conclude("  back:     godeploy rollback %s %s", r.Env, orElse(r.Previous, ""))
 	default:
 		c.conclude("%s Not %s; nothing was changed on %s", c.mark(false), what, r.Env)

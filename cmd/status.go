@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"godeploy/deploy"
 	"godeploy/deploy/overssh"
@@ -39,6 +39,9 @@ type hostStatus struct {
 	Service  string       `json:"service"`
 	Serving  bool         `json:"serving"`
 	Health   int          `json:"health"`
+	Behind   bool         `json:"behind,omitempty"`  // another host serves a newer release
+	Drained  bool         `json:"drained,omitempty"` // a run took it out of the balancer and left it there
+	Journal  string       `json:"journal,omitempty"` // the step at which a run died here, until the next command puts it right
 	Problems []string     `json:"problems"`
 	Lock     *wire.Holder `json:"lock,omitempty"`
 }
@@ -73,8 +76,8 @@ func runStatus(ctx context.Context, c *call) error {
 const unreachable = "unreachable"
 
 // askStatus connects and asks; it takes no lock. A host that cannot be reached is told in its line, as
-// long as there is one that can.
-func (c *call) askStatus(ctx context.Context) ([]deploy.HostStatus, error) {
+// long as there is one that can. more asks the hosts that could be reached further.
+func (c *call) askStatus(ctx context.Context, more ...func(*deploy.Fleet) error) ([]deploy.HostStatus, error) {
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return nil, err
@@ -88,9 +91,15 @@ func (c *call) askStatus(ctx context.Context) ([]deploy.HostStatus, error) {
 	if len(reached) == 0 {
 		return nil, errors.Join(errs...)
 	}
-	told, err := c.over(reached, report).Status(ctx)
+	fleet := c.over(reached, report)
+	told, err := fleet.Status(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for _, ask := range more {
+		if err := ask(fleet); err != nil {
+			return nil, err
+		}
 	}
 	var list []deploy.HostStatus
 	for i, h := range hosts {
@@ -105,11 +114,18 @@ func (c *call) askStatus(ctx context.Context) ([]deploy.HostStatus, error) {
 
 func newStatus(c *call, list []deploy.HostStatus) statusReport {
 	r := statusReport{Env: c.env.Name, App: c.env.App.Name, Whole: true, Fleet: map[string][]string{}, health: c.env.Health.URL != ""}
+	newest := 0
+	for _, s := range list {
+		newest = max(newest, seqOf(s))
+	}
 	for _, s := range list {
 		h := hostStatus{Host: s.Host, Roles: s.Roles, Weight: s.Weight, Release: s.Release, Mark: string(s.Mark), By: s.By,
 			Service: s.Service, Serving: s.Serving, Health: s.Health, Problems: []string{}, Lock: s.Holder}
-		h.Released = when(s.Created)
-		for _, problem := range []string{s.Proof, s.Problem} {
+		h.Released, h.Drained, h.Behind = when(s.Created), s.Drained(), s.Service != unreachable && seqOf(s) < newest
+		if s.Journal.Open() {
+			h.Journal = string(s.Journal.Step)
+		}
+		for _, problem := range append(drift(s), s.Proof, s.Problem) {
 			if problem != "" {
 				h.Problems = append(h.Problems, problem)
 			}
@@ -122,6 +138,43 @@ func newStatus(c *call, list []deploy.HostStatus) statusReport {
 	}
 	r.Whole = r.Whole && len(r.Fleet) == 1
 	return r
+}
+
+// seqOf is the number of the release that a server has, 0 when it has none.
+func seqOf(s deploy.HostStatus) int {
+	for _, one := range s.Releases {
+		if one.ID == s.Release {
+			return one.Seq
+		}
+	}
+	return 0
+}
+
+// drift says what a run that died, or one that was stopped, has left on a server.
+func drift(s deploy.HostStatus) []string {
+	var found []string
+	if s.Dangling {
+		found = append(found, "current leads to "+s.Release+", which is not there")
+	}
+	if s.Drained() {
+		found = append(found, "drained; the next command that changes something takes it back into service")
+	}
+	if j := s.Journal; j.Open() {
+		found = append(found, fmt.Sprintf("%s of %s ended in the middle (%s); the next release, rollback or restart finishes or undoes it",
+			j.Holder.Command, j.Holder.Who, j.Step))
+	}
+	return found
+}
+
+// behind names the servers with an older release than another one.
+func (r statusReport) behind() []string {
+	var list []string
+	for _, h := range r.Hosts {
+		if h.Behind {
+			list = append(list, h.Host)
+		}
+	}
+	return list
 }
 
 func (c *call) statusTable(r statusReport) error {
@@ -154,112 +207,11 @@ func (c *call) statusTable(r statusReport) error {
 			c.conclude("%s %s: %s", c.mark(false), h.Host, clean(problem))
 		}
 	}
+	if behind := r.behind(); len(behind) > 0 {
+		c.conclude("%s behind: %s; the next release brings every server to one release", c.mark(false), strings.Join(behind, ", "))
+	}
 	if len(r.Fleet) > 1 {
 		c.conclude("%s servers differ: %s on %s", c.mark(false), plural(len(r.Hosts), "server"), plural(len(r.Fleet), "release"))
 	}
 	return err
-}
-
-func releasesCommand() *command {
-	return &command{
-		Name: "releases", Group: groupRelease, Usage: "the releases that the servers have", Args: "[ENV]",
-		Env: true, Terse: true,
-		Examples: []string{"godeploy releases prod", "godeploy releases prod --json"},
-		Run:      runReleases,
-	}
-}
-
-// releaseView is one release over all hosts.
-type releaseView struct {
-	ID      string            `json:"id"`
-	Seq     int               `json:"seq"`
-	Created string            `json:"created"`
-	By      string            `json:"by,omitempty"`
-	Branch  string            `json:"branch,omitempty"`
-	Commit  string            `json:"commit,omitempty"`
-	Message string            `json:"message,omitempty"`
-	Marks   map[string]string `json:"marks"`   // host to healthy, bad, live or staged
-	Current []string          `json:"current"` // hosts that have it as current
-	Missing []string          `json:"missing,omitempty"`
-}
-
-func runReleases(ctx context.Context, c *call) error {
-	list, err := c.askStatus(ctx)
-	if err != nil {
-		return err
-	}
-	list = c.answered(list)
-	views := releaseViews(list)
-	if c.looks().mode == "json" {
-		return c.document(map[string]any{"env": c.env.Name, "app": c.env.App.Name, "releases": views})
-	}
-	var rows [][]string
-	for _, v := range views {
-		current := ""
-		if len(v.Current) > 0 {
-			current = fmt.Sprintf("%d of %d", len(v.Current), len(list))
-		}
-		rows = append(rows, []string{v.ID, markText(v), v.Created, v.By, v.Branch, v.Commit[:min(len(v.Commit), 9)], current, someOf(v.Missing, 3), v.Message})
-	}
-	return table(c.sys.Stdout, []string{"RELEASE", "MARK", "CREATED", "BY", "BRANCH", "COMMIT", "CURRENT ON", "MISSING ON", "MESSAGE"}, rows)
-}
-
-// answered leaves out hosts that could not be asked, and says so.
-func (c *call) answered(list []deploy.HostStatus) []deploy.HostStatus {
-	return slices.DeleteFunc(list, func(s deploy.HostStatus) bool {
-		if s.Service == unreachable {
-			c.conclude("%s %s", c.mark(false), clean(s.Problem))
-		}
-		return s.Service == unreachable
-	})
-}
-
-// releaseViews joins what each host has, newest first.
-func releaseViews(list []deploy.HostStatus) []*releaseView {
-	byID := map[string]*releaseView{}
-	views := []*releaseView{}
-	for _, s := range list {
-		for _, one := range s.Releases {
-			v := byID[one.ID]
-			if v == nil {
-				v = &releaseView{ID: one.ID, Seq: one.Seq, Created: when(one.Created), By: one.By,
-					Branch: one.Branch, Commit: one.Commit, Message: one.Message, Marks: map[string]string{}, Current: []string{}}
-				byID[one.ID] = v
-				views = append(views, v)
-			}
-			v.Marks[s.Host] = string(one.Mark)
-			if s.Release == one.ID {
-				v.Current = append(v.Current, s.Host)
-			}
-		}
-	}
-	for _, v := range views {
-		for _, s := range list {
-			if _, has := v.Marks[s.Host]; !has {
-				v.Missing = append(v.Missing, s.Host)
-			}
-		}
-	}
-	slices.SortStableFunc(views, func(a, b *releaseView) int { return b.Seq - a.Seq })
-	return views
-}
-
-// when is a time for programs and people alike, "" when it is not known.
-func when(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
-// markText is one word when every host agrees.
-func markText(v *releaseView) string {
-	word := ""
-	for _, mark := range v.Marks {
-		if word != "" && word != mark {
-			return "mixed"
-		}
-		word = mark
-	}
-	return word
 }

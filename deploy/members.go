@@ -25,6 +25,7 @@ type member struct {
 	back     string // what an undo returns to: previous, unless that was never proven here
 	now      string // current as far as is known
 	failed   bool
+	turned   bool // had its turn, or needs none
 	touched  bool // current may have moved
 	ran      bool // its service ran before its first release was switched to
 	began    time.Time

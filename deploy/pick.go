@@ -10,9 +10,9 @@ import (
 )
 
 // Prunable picks what may go so that at most keep releases stay beside a newer one: never previous,
-// and never the last healthy one. Failed releases go first, so that they push no good one out.
-// releases are sorted by sequence number.
-func Prunable(releases []wire.Release, keep int, previous string) []string {
+// never one in use, and never the last healthy one. Failed and unfinished releases go first, so that
+// they push no good one out. releases are sorted by sequence number.
+func Prunable(releases []wire.Release, keep int, previous string, inUse ...string) []string {
 	var gone []string
 	healthy := 0
 	left := len(releases)
@@ -24,7 +24,7 @@ func Prunable(releases []wire.Release, keep int, previous string) []string {
 	drop := func(good bool) {
 		for _, one := range releases {
 			isGood := one.Mark == wire.MarkHealthy
-			if left <= keep || isGood != good || one.ID == previous || (good && healthy <= 1) {
+			if left <= keep || isGood != good || one.ID == previous || slices.Contains(inUse, one.ID) || (good && healthy <= 1) {
 				continue
 			}
 			gone, left = append(gone, one.ID), left-1
@@ -39,19 +39,23 @@ func Prunable(releases []wire.Release, keep int, previous string) []string {
 }
 
 // Fallback picks what a host returns to when a run fails: what it has now. When that was never proven
-// there, since the run that brought it was killed, it is the proven release before it, if there is one.
+// there, since the run that brought it was killed, or is not there any more, it is the proven release
+// before it, if there is one. "" where current leads nowhere and nothing is left to go back to.
 func Fallback(s wire.State) string {
 	now, ok := find(s, s.Current)
-	if !ok || !doubted(now) {
+	if !s.Dangling && (!ok || !doubted(now)) {
 		return s.Current
 	}
-	if before, ok := find(s, now.Previous); ok && before.Mark == wire.MarkHealthy {
+	if before, has := find(s, now.Previous); has && before.Mark == wire.MarkHealthy {
 		return before.ID
 	}
 	for _, one := range slices.Backward(s.Releases) {
-		if one.Mark == wire.MarkHealthy && one.Seq < now.Seq {
+		if one.Mark == wire.MarkHealthy && (!ok || one.Seq < now.Seq) {
 			return one.ID
 		}
+	}
+	if s.Dangling {
+		return ""
 	}
 	return s.Current
 }

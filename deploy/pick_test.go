@@ -103,37 +103,6 @@ func TestPrunable(t *testing.T) {
 	}
 }
 
-func TestWaves(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name   string
-		hosts  string
-		size   int
-		canary string
-		want   string
-	}{
-		{"one at a time", "a b c", 1, "", "a|b|c"},
-		{"two at a time", "a b c", 2, "", "a b|c"},
-		{"all at once", "a b c", 3, "", "a b c"},
-		{"more than there are", "a b", 9, "", "a b"},
-		{"nonsense is one", "a b", 0, "", "a|b"},
-		{"canary first and alone", "a b c d", 2, "c", "c|a b|d"},
-		{"canary not chosen", "a b", 2, "z", "a b"},
-		{"no hosts", "", 2, "", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var parts []string
-			for _, wave := range Waves(strings.Fields(tt.hosts), tt.size, tt.canary) {
-				parts = append(parts, strings.Join(wave, " "))
-			}
-			if got := strings.Join(parts, "|"); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
 func TestNewID(t *testing.T) {
 	t.Parallel()
 	east := time.FixedZone("east", 9*3600)

@@ -19,6 +19,7 @@ type Plan struct {
 	Bytes    int64      `json:"bytes"`
 	Hosts    []PlanHost `json:"hosts"`
 	Waves    [][]string `json:"waves"`
+	Stuck    []string   `json:"stuck,omitempty"` // hosts that no wave may take: too many are out of service
 	Steps    []PlanStep `json:"steps"`
 	Previous string     `json:"previous,omitempty"`
 	Nothing  bool       `json:"nothing"` // every host has this tree as current
@@ -61,6 +62,7 @@ func (f *Fleet) DryRun(ctx context.Context, want Want) (*Plan, error) {
 	if err != nil {
 		return plan, err
 	}
+	plan.Waves, plan.Stuck = r.rollout().Plan(r.standing())
 	plan.Nothing = true
 	err = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
 		return r.compare(ctx, m, plan)
@@ -116,11 +118,8 @@ func newPlan(env *inventory.Env, hosts []Host, rel wire.Release, m *filesync.Man
 			p.Files++
 		}
 	}
-	canary := ""
-	if env.Release.Strategy == "canary" {
-		canary = env.Release.Canary
-	}
-	p.Waves = Waves(list, env.Release.WaveSize(len(list)), canary)
+	total := max(len(env.ReleaseHosts()), len(list))
+	p.Waves, p.Stuck = RolloutOf(env.Release, total).Plan(Standing{Pending: list})
 	p.Steps = steps(env)
 	return p
 }

@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
@@ -13,13 +12,16 @@ import (
 
 // Want is what a release is asked to bring out.
 type Want struct {
-	// Scan reads the source. It is called once, after the local_before hooks, which may have built
-	// part of it. The caller closes the Source when the run is over.
+	// Scan reads the source. It is called at most once, after the local_before hooks, which may have
+	// built part of it. The caller closes the Source when the run is over.
 	Scan    func(ctx context.Context) (*filesync.Source, error)
 	Commit  string
 	Branch  string
 	Message string
 	Again   bool // release even when nothing has changed
+	// Resume names a release that an earlier run has not brought out everywhere: this run does, on the
+	// hosts that do not serve it yet. "" makes a new release.
+	Resume string
 }
 
 // Release brings the source out on every host of the fleet: stage on all, barrier, switch in waves,
@@ -27,10 +29,21 @@ type Want struct {
 // whether or not there is an error; while its verdict is Refused, nothing was changed.
 func (f *Fleet) Release(ctx context.Context, want Want) (*Result, error) {
 	r := f.newRun("release")
-	err := r.bringOut(ctx, want)
+	bring := r.bringOut
+	if want.Resume != "" {
+		bring = r.resume
+	}
+	return r.conclude(ctx, bring(ctx, want))
+}
+
+// conclude ends a run: the result, the log on the hosts, and the hooks that are told of it.
+func (r *run) conclude(ctx context.Context, err error) (*Result, error) {
 	result := r.finish(err)
 	if result.Verdict == Refused && err == nil {
 		result.Verdict = Nothing
+	}
+	if result.Verdict != Refused && result.Verdict != Nothing {
+		r.audit(ctx)
 	}
 	return result, r.localEnd(ctx, err)
 }
@@ -68,6 +81,11 @@ func (r *run) bringOut(ctx context.Context, want Want) error {
 		return nil
 	}
 	r.begin()
+	return r.carryOut(ctx)
+}
+
+// carryOut stages, builds, and switches.
+func (r *run) carryOut(ctx context.Context) error {
 	if err := r.stageAll(ctx); err != nil {
 		return r.abandon(ctx, err)
 	}
@@ -93,10 +111,16 @@ func (r *run) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.sameKind(); err != nil {
+		return err
+	}
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
 	if err := r.learn(ctx); err != nil { // what was seen before the lock may be another run's middle
+		return err
+	}
+	if err := r.spare(); err != nil {
 		return err
 	}
 	r.number()
@@ -107,18 +131,6 @@ func (r *run) readState(ctx context.Context, m *member) error {
 	state, err := m.State(ctx, r.Env.Shared.Files)
 	m.state = state
 	return err
-}
-
-// ready finds what would stop the release on one host.
-func (r *run) ready(ctx context.Context, m *member) error {
-	if err := refusal(r, m); err != nil {
-		return err
-	}
-	if err := room(m, r.source.Manifest); err != nil {
-		return err
-	}
-	r.clock(m)
-	return r.Service.Ready(ctx, m.Host)
 }
 
 // refusal turns what the host's layout forbids into a fault with its way out.
@@ -139,6 +151,10 @@ func refusal(r *run, m *member) error {
 		return fault.New(fault.SudoNeeded, "%s cannot make %s", user, path).
 			Hint("make the folder once, as root").
 			Try("ssh root@%s install -d -o %s %s", m.Inventory().Address, user, path)
+	case m.state.Dangling && Fallback(m.state) == "":
+		return fault.New(fault.LayoutRefused, "%s/current leads to release %s, which is not there", path, m.state.Current).
+			Hint("no healthy release is left that an undo could go back to; without the link this is a first release").
+			Try("godeploy exec %s -l %s -- rm %s/current", r.Env.Name, m.name, path)
 	case len(m.state.Missing) > 0:
 		f := fault.New(fault.SharedMissing, "shared file %s is missing", m.state.Missing[0])
 		for _, file := range m.state.Missing {
@@ -149,40 +165,19 @@ func refusal(r *run, m *member) error {
 	return nil
 }
 
-// room refuses a host whose disk cannot hold the whole tree when it has nothing to link from.
-func room(m *member, manifest *filesync.Manifest) error {
-	need, nodes := manifest.Bytes()*12/10, int64(len(manifest.Entries))*11/10
-	if len(m.state.Releases) > 0 {
-		need, nodes = need/20+16<<20, nodes/20+100 // most of it is linked; a full disk still stops before the switch
-	}
-	switch free := m.state; {
-	case free.FreeBytes >= 0 && free.FreeBytes < need:
-		return fault.New(fault.DiskFull, "no room for the release: %d MB free, %d MB needed", free.FreeBytes>>20, need>>20)
-	case free.FreeNodes > 0 && free.FreeNodes < nodes:
-		return fault.New(fault.InodeFull, "no inodes for the release: %d free, %d needed", free.FreeNodes, nodes)
-	}
-	return nil
-}
-
-// clock warns of a host whose clock is off: ids and logs mislead there, order does not depend on it.
-func (r *run) clock(m *member) {
-	now := m.Facts().Now
-	if off := r.began.Sub(now).Abs(); !now.IsZero() && off > time.Minute {
-		r.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "check", Code: string(fault.ClockSkew),
-			Msg: fmt.Sprintf("check: its clock is off by about %s", off.Round(time.Second))})
-	}
-}
-
 // number gives the release the next sequence number of the fleet and says what it replaces.
 func (r *run) number() {
 	counts := map[string]int{}
+	last := 0
 	for _, m := range r.members {
 		counts[m.previous]++
 		if n := len(m.state.Releases); n > 0 {
-			r.release.Seq = max(r.release.Seq, m.state.Releases[n-1].Seq)
+			last = max(last, m.state.Releases[n-1].Seq)
 		}
 	}
-	r.release.Seq++
+	if r.release.Seq == 0 { // a release that is resumed keeps its number
+		r.release.Seq = last + 1
+	}
 	for _, m := range r.members {
 		if counts[m.previous] > counts[r.result.Previous] || r.result.Previous == "" {
 			r.result.Previous = m.previous
@@ -203,15 +198,7 @@ func (r *run) nothingNew(ctx context.Context) bool {
 	}
 	id := r.members[0].state.Current
 	err := each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
-		if err := r.Service.Serves(ctx, m.Host, id); err != nil {
-			return err
-		}
-		probe, err := r.probe(m, id)
-		if err != nil {
-			return err
-		}
-		_, err = probe.Ask(ctx, m.Dial)
-		return err
+		return r.serves(ctx, m, id)
 	})
 	if err != nil {
 		return false

@@ -52,7 +52,10 @@ type Result struct {
 	Hosts    []HostResult
 	Stats    Transfer
 	Once     bool // once hooks ran; a rollback does not undo them
-	Took     time.Duration
+	// Behind names hosts that a release goes to and that this run left out, by choice: nothing was done
+	// there and nothing is known of them.
+	Behind []string
+	Took   time.Duration
 }
 
 // Transfer sums what was sent to all hosts.

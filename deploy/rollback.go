@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 )
 
@@ -13,12 +14,7 @@ import (
 func (f *Fleet) Rollback(ctx context.Context, ask, reason string) (*Result, error) {
 	r := f.newRun("rollback")
 	r.release.Message = reason
-	err := r.goTo(ctx, ask)
-	result := r.finish(err)
-	if result.Verdict == Refused && err == nil {
-		result.Verdict = Nothing
-	}
-	return result, r.localEnd(ctx, err)
+	return r.conclude(ctx, r.goTo(ctx, ask))
 }
 
 func (r *run) goTo(ctx context.Context, ask string) error {
@@ -32,6 +28,9 @@ func (r *run) goTo(ctx context.Context, ask string) error {
 		return err
 	}
 	if err := r.readyAll(ctx); err != nil {
+		return err
+	}
+	if err := r.spare(); err != nil {
 		return err
 	}
 	r.begin()
@@ -50,7 +49,7 @@ func (r *run) aim(ctx context.Context, ask string) error {
 	for i, m := range r.members {
 		states[i] = m.state
 		if m.state.Refusal != "" {
-			return refusal(r, m)
+			return fault.OnHost(m.name, refusal(r, m))
 		}
 	}
 	target, err := Target(names(r.members), states, ask)

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"godeploy/hooks"
@@ -33,9 +35,15 @@ type Fleet struct {
 	// Known gives the manifest with this root if it is still known here, else nil; it may be nil, and is
 	// called from several goroutines. Hosts that have the same tree are then told only what differs.
 	Known func(root filesync.Hash) *filesync.Manifest
-	// Again connects a host anew whose connection was lost; nil means that it cannot be done. The run
-	// closes what it gets.
+	// Again connects a host anew whose connection was lost; nil means that it cannot be done. What it
+	// gives takes the place of the lost one in Hosts, whose hosts the caller closes.
 	Again func(ctx context.Context, h inventory.Host) (Host, error)
+	// Absent names hosts that the run leaves out, since they cannot be reached and somebody chose to go
+	// on without them. They stay behind, and the result says so.
+	Absent []string
+	// Canary is asked after the first wave, with a way to look at the hosts, whether the release goes
+	// on to the others; nil goes on. No takes everything back. It is asked for strategy canary only.
+	Canary func(ctx context.Context, wave []string, look func(context.Context) ([]HostStatus, error)) (goOn bool, err error)
 }
 
 // run is one run over a fleet: its members, what it is about, and what came of it.
@@ -48,6 +56,10 @@ type run struct {
 	began   time.Time
 
 	interrupted bool // waves were stopped from outside, not by a failure
+	stopped     bool // and by a signal: there are seconds left
+	locked      bool // every host's lock is held
+
+	mu sync.Mutex // guards Hosts while hosts are connected anew
 }
 
 func (f *Fleet) newRun(command string) *run {
@@ -72,9 +84,10 @@ func (r *run) phase(ctx context.Context, name, doing string, do func(context.Con
 
 // phaseSummed is phase with a line about what came of it.
 func (r *run) phaseSummed(ctx context.Context, name, doing string, do func(context.Context, *member) error, sum func() string) error {
-	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: name, Msg: doing, Hosts: names(r.members)})
+	todo := r.todo()
+	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: name, Msg: doing, Hosts: names(todo)})
 	began := time.Now()
-	err := each(ctx, r.members, r.Parallel, do)
+	err := each(ctx, todo, r.Parallel, do)
 	end := event.Event{Type: event.PhaseEnd, Phase: name, MS: time.Since(began).Milliseconds(), Result: "failed"}
 	if err == nil {
 		end.Result, end.Msg = "ok", sum()
@@ -88,9 +101,15 @@ func (r *run) note(m *member, phase, format string, args ...any) {
 	r.Report.Report(event.Event{Type: event.Info, Host: m.name, Phase: phase, Msg: phase + ": " + fmt.Sprintf(format, args...)})
 }
 
-// learn reads what every host has.
+// learn reads what every host has. Under the lock, what a run that died has left there is finished or
+// undone first.
 func (r *run) learn(ctx context.Context) error {
 	return each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
+		if r.locked {
+			if err := r.recover(ctx, m); err != nil {
+				return err
+			}
+		}
 		state, err := m.State(ctx, r.Env.Shared.Files)
 		if err != nil {
 			return err
@@ -115,8 +134,14 @@ func (r *run) lock(ctx context.Context) error {
 			return r.heldBy(m, *held)
 		}
 	}
+	r.locked = true
 	r.Report.Report(event.Event{Type: event.Lock, Hosts: names(r.members)})
 	return nil
+}
+
+// todo gives the members that still need a turn.
+func (r *run) todo() []*member {
+	return slices.DeleteFunc(slices.Clone(r.members), func(m *member) bool { return m.turned })
 }
 
 // holder says who takes the locks, and what for.
@@ -164,6 +189,7 @@ func (r *run) finish(err error) *Result {
 	}
 	r.result.Took = r.Now().Sub(r.began)
 	r.result.Release = r.release.ID
+	r.result.Behind = r.behind()
 	for _, m := range r.members {
 		r.result.Hosts = append(r.result.Hosts, HostResult{
 			Host: m.name, Outcome: m.outcome, Release: m.now, Previous: m.previous,
@@ -177,6 +203,17 @@ func (r *run) finish(err error) *Result {
 		r.result.checkWhole()
 	}
 	return &r.result
+}
+
+// behind names the hosts that a release goes to and this run does not.
+func (r *run) behind() []string {
+	var left []string
+	for _, h := range r.Env.ReleaseHosts() {
+		if !slices.Contains(names(r.members), h.Name) {
+			left = append(left, h.Name)
+		}
+	}
+	return left
 }
 
 // unproven reports whether the run has left a host alone on a release that was never proven there:

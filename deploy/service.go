@@ -2,12 +2,12 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
-	"godeploy/internal/wire"
 )
 
 // Start starts the service on every host, Stop stops it, and Restart restarts it wave after wave as
@@ -40,11 +40,17 @@ func (f *Fleet) Restart(ctx context.Context, graceful bool) (*Result, error) {
 		act := r.acting(func(ctx context.Context, m *member) error {
 			return r.serve(ctx, m, m.previous, graceful)
 		})
-		for _, group := range Waves(names(r.members), r.Env.Release.WaveSize(len(r.members)), "") {
-			wave := r.pick(group)
+		for plan := r.rollout(); ; {
+			wave := r.pick(plan.Next(r.standing()))
+			if len(wave) == 0 {
+				break
+			}
 			if err := each(ctx, wave, len(wave), act); err != nil {
 				return err
 			}
+		}
+		if left := r.standing().Pending; len(left) > 0 {
+			return r.tooManyOut(left)
 		}
 		return nil
 	})
@@ -61,7 +67,9 @@ func (f *Fleet) command(ctx context.Context, name string, act func(context.Conte
 			r.result.Verdict = Mixed
 		}
 	}
-	return r.finish(err), err
+	result := r.finish(err)
+	r.audit(ctx)
+	return result, err
 }
 
 func (r *run) prepareService(ctx context.Context) error {
@@ -77,10 +85,10 @@ func (r *run) prepareService(ctx context.Context) error {
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
-	if err := r.readyAll(ctx); err != nil {
+	if err := r.learn(ctx); err != nil { // what a run that died had left is put right by now
 		return err
 	}
-	return nil
+	return r.readyAll(ctx)
 }
 
 // acting wraps what is done to one host's service with its events and its outcome.
@@ -88,11 +96,18 @@ func (r *run) acting(do func(context.Context, *member) error) func(context.Conte
 	return func(ctx context.Context, m *member) error {
 		began := time.Now()
 		r.Report.Report(event.Event{Type: event.HostStart, Host: m.name, Phase: "switch"})
+		m.turned, m.touched = true, true
 		err := do(ctx, m)
+		if fault.Is(err, fault.SSHLost) {
+			err = r.askAgain(ctx, m, err)
+		}
 		m.took = time.Since(began)
 		e := event.Event{Type: event.HostEnd, Host: m.name, Phase: "switch", MS: m.took.Milliseconds(), Release: m.now}
 		if err != nil {
 			m.outcome, m.failed, e.Result, e.Error = Broken, true, "failed", err.Error()
+			if lost(err) || ctx.Err() != nil {
+				m.outcome = Unknown
+			}
 		} else {
 			m.outcome, e.Result = Healthy, "ok"
 			e.Msg = fmt.Sprintf("%s: ok, %.1fs", r.result.Command, m.took.Seconds())
@@ -110,76 +125,28 @@ func (r *run) healthy(ctx context.Context, m *member) error {
 	return probe.Await(ctx, m.Dial, r.Report)
 }
 
+// askAgain finds out what became of a service when the connection was lost meanwhile: it counts as done
+// only when the host, connected anew, proves it.
+func (r *run) askAgain(ctx context.Context, m *member, cause error) error {
+	if err := r.reconnect(ctx, m); err != nil {
+		return errors.Join(cause, err)
+	}
+	if r.result.Command == "stop" {
+		state, err := r.Service.State(ctx, m.Host)
+		if err == nil && state == "active" {
+			err = cause
+		}
+		return err
+	}
+	if err := r.Service.Serves(ctx, m.Host, m.previous); err != nil {
+		return err
+	}
+	return r.healthy(ctx, m)
+}
+
 // BreakLocks removes the locks that dead runs left on the hosts; see Host.BreakLock.
 func BreakLocks(ctx context.Context, f *Fleet) error {
 	return each(ctx, newMembers(f.Env, f.Hosts), f.Parallel, func(ctx context.Context, m *member) error {
 		return m.BreakLock(ctx)
 	})
-}
-
-// HostStatus is what one host has and does right now.
-type HostStatus struct {
-	Host     string
-	Roles    []string
-	Weight   int
-	Release  string
-	Mark     wire.Mark
-	Created  time.Time
-	By       string
-	Service  string // active, inactive, failed, unknown
-	Serving  bool   // the processes that serve are proven to run in Release
-	Proof    string // why not, when they are not
-	Health   int    // HTTP status, 0 when there was no answer
-	Problem  string // why the health check failed
-	Holder   *wire.Holder
-	Releases []wire.Release
-}
-
-// Status asks every host, changes nothing and takes no lock. A host's own troubles stand in its
-// HostStatus; the error is about hosts that could not be asked.
-func (f *Fleet) Status(ctx context.Context) ([]HostStatus, error) {
-	r := f.newRun("status")
-	list := make([]HostStatus, len(r.members))
-	index := map[string]int{}
-	for i, m := range r.members {
-		index[m.name] = i
-	}
-	err := each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
-		s, err := r.statusOf(ctx, m)
-		list[index[m.name]] = s
-		return err
-	})
-	return list, err
-}
-
-func (r *run) statusOf(ctx context.Context, m *member) (HostStatus, error) {
-	host := m.Inventory()
-	s := HostStatus{Host: m.name, Roles: host.Roles, Weight: host.Weight, Service: "unknown"}
-	state, err := m.State(ctx, nil)
-	if err != nil {
-		return s, err
-	}
-	s.Release, s.Holder, s.Releases = state.Current, state.Holder, state.Releases
-	if one, ok := find(state, state.Current); ok {
-		s.Mark, s.Created, s.By = one.Mark, one.Created, one.By
-	}
-	if s.Service, err = r.Service.State(ctx, m.Host); err != nil {
-		s.Service, s.Proof = "unknown", err.Error()
-		return s, nil
-	}
-	if state.Current == "" {
-		s.Proof = "no release yet"
-		return s, nil
-	}
-	if err := r.Service.Serves(ctx, m.Host, state.Current); err != nil {
-		s.Proof = err.Error()
-	} else {
-		s.Serving = true
-	}
-	if probe, err := r.probe(m, state.Current); err == nil && probe.URL != "" {
-		if s.Health, err = probe.Ask(ctx, m.Dial); err != nil {
-			s.Problem = err.Error()
-		}
-	}
-	return s, nil
 }

@@ -15,12 +15,24 @@ import (
 func (r *run) stageAll(ctx context.Context) error {
 	var mu sync.Mutex
 	sum := &r.result.Stats
-	sum.Bytes = r.source.Manifest.Bytes()
+	if r.source != nil {
+		sum.Bytes = r.source.Manifest.Bytes()
+	}
 	total := func() string {
 		return fmt.Sprintf("sync ok: %s, %d changed, %s sent in all", plural(sum.Files, "file"), sum.Changed, Size(sum.Sent))
 	}
 	return r.phaseSummed(ctx, "sync", "sync: to "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+		if _, has := find(m.state, r.release.ID); has { // a run before this one has sent it
+			m.outcome = Staged
+			return nil
+		}
 		if err := m.Prepare(ctx, r.Env.Shared.Dirs); err != nil {
+			return err
+		}
+		if err := r.clearUnfinished(ctx, m); err != nil {
+			return err
+		}
+		if err := r.makeRoom(ctx, m); err != nil {
 			return err
 		}
 		reply, stats, err := m.Stage(ctx, r.stageRequest(m), r.source, r.sendOptions(m))
@@ -40,6 +52,9 @@ func (r *run) stageAll(ctx context.Context) error {
 func (r *run) stageRequest(m *member) wire.StageRequest {
 	req := r.stageAnew(m)
 	req.Parent = parentOf(m.state)
+	if len(req.Carry) == 0 { // what is carried over comes from what serves
+		req.Parent = nearestTo(m.state, r.release)
+	}
 	return req
 }
 
@@ -87,7 +102,7 @@ func (r *run) build(ctx context.Context) error {
 	if err != nil || len(r.Env.Hooks.Once) == 0 {
 		return err
 	}
-	first := r.members[0]
+	first := r.todo()[0]
 	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "once", Msg: "once: on " + first.name, Hosts: []string{first.name}})
 	if err := r.hostHooks(ctx, first, "once", "once", first.releaseDir(r.release.ID), r.Env.Hooks.Once, false); err != nil {
 		return fault.OnHost(first.name, err)
@@ -97,12 +112,16 @@ func (r *run) build(ctx context.Context) error {
 	return nil
 }
 
-// abandon ends a run before the barrier: no host has switched, and what was staged is taken away
-// again where the host can still be reached. The next run removes what is left.
+// abandon ends a run before the barrier: no host has switched. What was staged stays for the next run,
+// which sends less for it, or resumes; where room is short it is taken away again.
 func (r *run) abandon(ctx context.Context, cause error) error {
+	r.result.Verdict = WholeOld
+	if !fault.Is(cause, fault.DiskFull) && !fault.Is(cause, fault.InodeFull) {
+		return cause
+	}
 	ctx, cancel := r.cleanup(ctx)
 	defer cancel()
-	_ = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error { // the cause is what counts
+	_ = each(ctx, r.todo(), r.Parallel, func(ctx context.Context, m *member) error { // the cause is what counts
 		if m.outcome != Staged {
 			return nil
 		}
@@ -111,7 +130,6 @@ func (r *run) abandon(ctx context.Context, cause error) error {
 		}
 		return nil
 	})
-	r.result.Verdict = WholeOld
 	return cause
 }
 

@@ -96,5 +96,5 @@ func (s *syncRun) fit(m *member) error {
 	if s.want.Place != nil {
 		return nil // the host's end knows the folder, and refuses before it changes anything
 	}
-	return errors.Join(refusal(s.run, m), room(m, s.source.Manifest))
+	return errors.Join(refusal(s.run, m), s.room(m))
 }

@@ -100,11 +100,11 @@ type Release struct {
 	Batch          Batch         `toml:"batch" default:"1" doc:"hosts at a time: \"1\", \"25%\", or a ramp [1, \"30%\", \"100%\"]"`
 	Drain          string        `toml:"drain" enum:"auto|nginx|haproxy|off" default:"auto" doc:"take a host out of the balancer before its restart; auto = nginx when the file has [nginx]"`
 	DrainWait      time.Duration `toml:"drain_wait" min:"0s" max:"1h" default:"10s" doc:"time for open requests to end"`
-	OnFailure      string        `toml:"on_failure" enum:"rollback|stop|continue" default:"rollback" doc:"undo every host, or leave them as they are"`
+	OnFailure      string        `toml:"on_failure" enum:"rollback|stop|continue" default:"rollback" doc:"undo every host, leave them as they are, or undo those that failed and go on"`
 	MaxFailures    int           `toml:"max_failures" min:"0" max:"100000" default:"0" doc:"hosts that may fail before on_failure applies"`
 	Roles          []string      `toml:"roles" rule:"word" default:"app" doc:"roles a release goes to"`
 	Restart        string        `toml:"restart" enum:"graceful|full" default:"graceful" doc:"by [process] graceful, or stop and start"`
-	MaxUnavailable Share         `toml:"max_unavailable" doc:"hosts out of service at once; default: the batch"`
+	MaxUnavailable Share         `toml:"max_unavailable" doc:"hosts out of service at once, those of earlier runs counted; default: the batch, with a ramp 25%"`
 	StallBudget    time.Duration `toml:"stall_budget" min:"0s" max:"10m" default:"500ms" doc:"an app that boots longer is drained first"`
 	Carry          []string      `toml:"carry" rule:"relpath" doc:"paths copied from the previous release; not also in [shared] dirs"`
 	Migrations     string        `toml:"migrations" rule:"line" doc:"prints the heads of the database schema, so that a rollback can refuse an older release"`

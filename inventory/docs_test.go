@@ -166,8 +166,6 @@ func docLater(key string) string {
 			continue
 		case l.values == "" || l.values == "set:true":
 			return "not built yet"
-		case l.values == "ramp":
-			return "ramps not built yet"
 		}
 		return strings.ReplaceAll(l.values, "|", ", ") + " not built yet"
 	}

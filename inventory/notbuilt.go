@@ -54,11 +54,9 @@ func laters() []later {
 		{"process.timeout", "", "writing the systemd unit", "", "setup"},
 		{"process.graceful", "usr2|reload|socket", "this kind of graceful restart", `set [process] graceful = "auto"`, runsWaves},
 		{"process.socket", "", "systemd socket activation", "", startsApp},
-		{"release.batch", "ramp", "ramps", `set [release] batch to one size`, runsWaves},
 		{"release.drain", "nginx|haproxy", "draining", `set [release] drain = "off"`, runsWaves},
 		{"release.drain_wait", "", "draining", "", ""},
 		{"release.stall_budget", "", "draining", "", ""},
-		{"release.on_failure", "continue", "going on after a failure", `set [release] on_failure = "stop"`, runsWaves},
 		{"release.migrations", "", "the guard of the database schema", "", "release rollback"},
 		{"release.gate", "", "the gate", "", "release"},
 		{"release.bake", "", "the gate", "", ""},
@@ -127,8 +125,6 @@ func (l later) asks(s Setting, defaults map[string]string) (string, bool) {
 		return sectionOf(key, l.key)
 	case generic(key) != l.key:
 		return "", false
-	case l.values == "ramp":
-		return key, strings.HasPrefix(value, "[")
 	case l.values == "":
 		return key, s.Value != defaults[l.key]
 	}

@@ -48,10 +48,8 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 		{"process", `graceful = "socket"`, "release", "process.graceful"},
 		{"process", "socket = true", "stop", "process.socket"},
 		{"process", "threads = 2", "setup", "process.threads"},
-		{"release", `batch = [1, "100%"]`, "rollback", "release.batch"},
 		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
-		{"release", `on_failure = "continue"`, "release", "release.on_failure"},
 		{"release", `migrations = "x"`, "rollback", "release.migrations"},
 		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
 		{"secrets", `command = "x"`, "release", "secrets.command"},
@@ -77,7 +75,7 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 		{"app", `layout = "releases"`}, {"sync", "gitignore = true"}, {"sync", `bandwidth = "1MB/s"`}, {"sync", `links = "reflink"`}, {"sync", `verify = "all"`},
 		{"sync", `max_delete = "10%"`},
 		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
-		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
+		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `on_failure = "continue"`}, {"release", `batch = [1, "100%"]`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
 	} {
 		if got := mustParse(t, withKey(c[0], c[1])).NotBuilt(""); len(got) != 0 {
 			t.Errorf("[%s] %s: got %v", c[0], c[1], got)

@@ -85,6 +85,7 @@ type Event struct {
 	Deleted int `json:"deleted,omitempty"` // HostEnd of sync
 
 	Result string              `json:"result,omitempty"` // HostEnd, RunEnd: ok, unchanged, failed, rolled_back, mixed, interrupted, refused
+	Behind []string            `json:"behind,omitempty"` // RunEnd: hosts that a release goes to and this run left out
 	Fleet  map[string][]string `json:"fleet,omitempty"`  // RunEnd: release id to the hosts that serve it; "" is none
 }
 

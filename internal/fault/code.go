@@ -40,6 +40,7 @@ const (
 	HookFailed        Code = "hook-failed"
 	HookTimeout       Code = "hook-timeout"
 	CheckFailed       Code = "check-failed"
+	MaxUnavailable    Code = "max-unavailable"
 	OnceFailed        Code = "once-failed"
 	SwitchFailed      Code = "switch-failed"
 	RestartFailed     Code = "restart-failed"
