@@ -2,7 +2,9 @@ package cmd
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -16,6 +18,9 @@ type gitState struct {
 // readGit asks git. A folder without a repository, or a machine without git, is no error: a release
 // does not need either.
 func readGit(ctx context.Context, dir string) gitState {
+	if !inRepository(dir) {
+		return gitState{} // git would say the same, later
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	ask := func(args ...string) (string, error) {
@@ -33,4 +38,20 @@ func readGit(ctx context.Context, dir string) gitState {
 		g.commit += "-dirty"
 	}
 	return g
+}
+
+// inRepository reports whether a folder, or one it lies in, has a .git.
+func inRepository(dir string) bool {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return true
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Lstat(filepath.Join(at, ".git")); err == nil {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			return false
+		}
+	}
 }

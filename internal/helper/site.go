@@ -144,44 +144,52 @@ func (s *Site) Prepare(ctx context.Context, sharedDirs []string) error {
 }
 
 func (s *Site) layout(sharedDirs []string) error {
+	anew := false
 	for _, d := range []string{recordsDir, treesDir} {
-		if _, err := filesync.MkdirAll(s.FS, d, 0o755); err != nil {
+		made, err := filesync.MkdirAll(s.FS, d, 0o755)
+		if err != nil {
 			return explain(err, "make %s", d)
 		}
+		anew = anew || len(made) > 0
 	}
 	owned := []string{releasesDir, sharedDir}
 	for _, d := range sharedDirs {
 		owned = append(owned, path.Join(sharedDir, d))
 	}
 	for _, d := range owned {
-		if err := s.mkdir(d); err != nil {
+		made, err := s.mkdir(d)
+		if err != nil {
 			return explain(err, "make %s", d)
 		}
+		anew = anew || made
+	}
+	if !anew {
+		return nil // to flush what nobody wrote can still take long on a busy disk
 	}
 	return explain(s.FS.SyncDir("."), "make the layout durable")
 }
 
 // mkdir makes a folder and the way to it, owned as the app's. A link in its place is somebody's own
 // arrangement and left alone.
-func (s *Site) mkdir(d string) error {
+func (s *Site) mkdir(d string) (anew bool, err error) {
 	info, err := s.FS.Lstat(d)
 	if err == nil {
 		if info.Kind == filesync.Dir || info.Kind == filesync.Link && d != releasesDir {
-			return nil
+			return false, nil
 		}
-		return fault.New(fault.LayoutRefused, "%s is no folder", path.Join(s.Path, d)).
+		return false, fault.New(fault.LayoutRefused, "%s is no folder", path.Join(s.Path, d)).
 			Hint("move it away; godeploy keeps its layout there")
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
 	made, err := filesync.MkdirAll(s.FS, d, 0o755)
 	for _, m := range made {
 		if err := s.own(m); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return err
+	return true, err
 }
 
 // own gives what was made to the app's owner.
