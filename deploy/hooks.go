@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"sync"
 	"time"
 
 	"godeploy/hooks"
@@ -37,11 +38,52 @@ func (r HostRunner) Run(ctx context.Context, c hooks.Command, output func(stream
 		return hooks.Ended{}, fault.New(fault.SudoNeeded, "the hook runs as %s, but the login is %s without sudo", c.User, facts.User).
 			Hint("set sudo = true in [ssh], or as = \"owner\" with app.owner = %q", facts.User)
 	}
-	reply, err := r.Host.Exec(ctx, req, output)
+	reply, err := r.exec(ctx, req, output)
 	return hooks.Ended{
 		Exit: reply.Exit, Signal: reply.Signal, TimedOut: reply.TimedOut,
 		Took: time.Duration(reply.MS) * time.Millisecond,
 	}, err
+}
+
+// stopWait is how long a hook that was stopped is waited for: one that does not heed TERM is ended by the
+// host, which keeps its lock until then.
+const stopWait = 2 * time.Second
+
+// exec is Host.Exec that ends soon after ctx does. What comes after that of the hook's output is dropped.
+func (r HostRunner) exec(ctx context.Context, req wire.ExecRequest, output func(stream string, p []byte)) (wire.ExecReply, error) {
+	type end struct {
+		reply wire.ExecReply
+		err   error
+	}
+	var mu sync.Mutex
+	left := false
+	ended := make(chan end, 1)
+	go func() {
+		reply, err := r.Host.Exec(ctx, req, func(stream string, p []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !left {
+				output(stream, p)
+			}
+		})
+		ended <- end{reply, err}
+	}()
+	select {
+	case e := <-ended:
+		return e.reply, e.err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(stopWait)
+	defer timer.Stop()
+	select {
+	case e := <-ended:
+		return e.reply, e.err
+	case <-timer.C:
+		mu.Lock()
+		defer mu.Unlock()
+		left = true
+		return wire.ExecReply{Exit: -1}, context.Cause(ctx)
+	}
 }
 
 // guard runs a hook, its first argument, below sudo. The helper may signal neither sudo's child, which is

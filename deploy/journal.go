@@ -19,6 +19,12 @@ type Journaled interface {
 	Recover(ctx context.Context) (wire.Recovered, error)
 }
 
+// Abandoner is a Host whose connection can be ended as if the run had died: the host then finishes or
+// undoes what its journal says, and lets go of the lock after.
+type Abandoner interface {
+	Abandon() error
+}
+
 // Auditor is a Host that keeps a log of the commands that changed it, in .godeploy/audit.log: lines of
 // JSON, of which the newest are kept.
 type Auditor interface {

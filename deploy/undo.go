@@ -33,6 +33,7 @@ var errNoTime = fault.New(fault.Interrupted, "the time to put the host back was 
 // breach is what happens when a wave fails: undo everywhere, or stop where it is.
 func (r *run) breach(ctx context.Context, cause error) error {
 	if r.Env.Release.OnFailure != "rollback" && ctx.Err() == nil && !errors.Is(cause, errTakenBack) {
+		r.leave(ctx)
 		return cause
 	}
 	r.interrupted = ctx.Err() != nil || errors.Is(cause, errTakenBack)
@@ -45,6 +46,17 @@ func (r *run) breach(ctx context.Context, cause error) error {
 	}
 	r.undo(ctx, touched)
 	return cause
+}
+
+// leave notes on the hosts that failed that they stay as they are, for a look: nobody is to put them back.
+func (r *run) leave(ctx context.Context) {
+	_ = each(ctx, failedOf(r.members), r.Parallel, func(ctx context.Context, m *member) error { // what is lost is told as unknown
+		err := reach(ctx, m, wire.StepDone)
+		if lost(err) && m.touched {
+			m.outcome = Unknown
+		}
+		return err
+	})
 }
 
 // undo returns hosts to the release each had before. All at once: they are in trouble already, and
@@ -77,7 +89,12 @@ func (r *run) undoOne(ctx context.Context, m *member) error {
 	result := RolledBack
 	switch {
 	case err == nil:
-	case ctx.Err() != nil, lost(err):
+	case ctx.Err() != nil:
+		result = Unknown
+		if a, ok := m.Host.(Abandoner); ok { // the host goes on by itself
+			_ = a.Abandon()
+		}
+	case lost(err):
 		result = Unknown
 	default:
 		result = Broken
