@@ -68,6 +68,12 @@ func Close(hosts []deploy.Host) {
 	_ = group.Wait() // nothing is to be done about a connection that does not close
 }
 
+// Again connects a host anew whose connection was lost, so that what became of it can be asked. It tries
+// once, and holds no lock; the caller closes the host.
+func (c *Connector) Again(ctx context.Context, h inventory.Host) (deploy.Host, error) {
+	return c.open(ctx, h)
+}
+
 // open connects one host, with the helper where it can run.
 func (c *Connector) open(ctx context.Context, h inventory.Host) (deploy.Host, error) {
 	conn, err := c.Dial(ctx, h)

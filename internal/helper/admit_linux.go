@@ -34,8 +34,11 @@ func (h *host) ground(ctx context.Context, s wire.Site) error {
 
 // Serve is Main for a process that is not the helper's own: it answers the controller at rwc, which it
 // closes, and leaves signals and the umask of the process as they are.
-func Serve(ctx context.Context, rwc io.ReadWriteCloser) error {
-	h, err := newHost()
+func Serve(ctx context.Context, rwc io.ReadWriteCloser) error { return ServeWith(ctx, Options{}, rwc) }
+
+// ServeWith is Serve for a helper that differs from the usual.
+func ServeWith(ctx context.Context, o Options, rwc io.ReadWriteCloser) error {
+	h, err := newHost(o)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (p *programs) see(ctx context.Context, pid int, mark string, keep bool) {
 	killer.Go(func() {
 		select {
 		case <-ctx.Done():
-			end(of, p.grace)
+			end(of, p.graceOf(context.Cause(ctx)))
 		case <-gone:
 		}
 	})
@@ -127,6 +127,15 @@ func (p *programs) see(ctx context.Context, pid int, mark string, keep bool) {
 	if !keep {
 		end(of, restGrace)
 	}
+}
+
+// graceOf is how long a program has to end after TERM. Where nobody waits for it any more the host has to
+// be put in order, and that has a limit of its own.
+func (p *programs) graceOf(cause error) time.Duration {
+	if errors.Is(cause, wire.ErrGone) || errors.Is(cause, context.DeadlineExceeded) {
+		return min(p.grace, restGrace)
+	}
+	return p.grace
 }
 
 // ended tells how a process ended.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,9 +30,19 @@ type host struct {
 	// cancelled ends in its own time, and the lock must not go before it.
 	under sync.RWMutex
 	door  door
+	armed armed
+	o     Options
 }
 
-func newHost() (*host, error) {
+// Options change what a helper is; the zero value is the one that is pushed to hosts.
+type Options struct {
+	// Wrap stands between the helper and an app's folder: what is tested there is how it takes faults.
+	Wrap func(filesync.FS) filesync.FS
+	// Boot is taken for the id of the host's boot; "" asks the kernel.
+	Boot string
+}
+
+func newHost(o Options) (*host, error) {
 	programs, err := newPrograms()
 	if err != nil {
 		return nil, err
@@ -41,6 +50,7 @@ func newHost() (*host, error) {
 	h := &host{
 		locks:    &locks{state: lockState(), held: map[wire.Site][]*os.File{}},
 		programs: programs,
+		o:        o,
 		hash:     sync.OnceValues(ownHash),
 	}
 	h.handlers = map[wire.Kind]wire.Handler{
@@ -59,6 +69,10 @@ func newHost() (*host, error) {
 		wire.KindFile:    on(file),
 		wire.KindPlace:   h.place,
 		wire.KindLanes:   h.lanes,
+		wire.KindAudit:   on(h.audit),
+		wire.KindArm:     on(h.arm),
+		wire.KindStep:    on(h.reach),
+		wire.KindRecover: on(h.recover),
 	}
 	return h, nil
 }
@@ -81,11 +95,14 @@ func on[T any, P message[T]](do func(context.Context, T) (any, error)) wire.Hand
 }
 
 // serve answers until the controller goes. The order at the end keeps two runs apart: handlers have
-// ended their programs, what these left behind is killed, and then the locks go.
+// ended their programs, what these left behind is killed, a host that was left half-way is finished or
+// undone, and then the locks go.
 func (h *host) serve(ctx context.Context, rwc io.ReadWriteCloser) error {
 	server := &wire.Server{Handler: h.handle, Greet: h.greet}
 	err := server.Serve(ctx, rwc)
 	h.door.close()
+	h.programs.killAll()
+	h.leave(ctx)
 	h.programs.killAll()
 	h.locks.releaseAll()
 	return err
@@ -107,15 +124,19 @@ func (h *host) greet() (wire.HelloReply, error) {
 	if err != nil {
 		return wire.HelloReply{}, err
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return wire.HelloReply{}, err
-	}
 	me := self()
 	return wire.HelloReply{
 		Protocol: wire.Protocol, Hash: hash, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
-		PID: os.Getpid(), UID: os.Getuid(), User: me.name, Home: me.home, BootID: strings.TrimSpace(string(boot)), Now: time.Now(),
+		PID: os.Getpid(), UID: os.Getuid(), User: me.name, Home: me.home, BootID: h.boot(), Now: time.Now(),
 	}, nil
+}
+
+// boot tells one boot of the host from another; "" where the kernel does not say.
+func (h *host) boot() string {
+	if h.o.Boot != "" {
+		return h.o.Boot
+	}
+	return bootID()
 }
 
 func ownHash() (string, error) {
@@ -143,12 +164,13 @@ func (h *host) unlock(_ context.Context, req wire.UnlockRequest) (any, error) {
 	h.programs.killAll()
 	h.under.Lock()
 	defer h.under.Unlock()
+	h.armed.drop(req.Site)
 	h.locks.release(req.Site)
 	return nil, nil
 }
 
 // site opens an app's layout for one request.
-func site(ctx context.Context, s wire.Site) (*Site, error) {
+func (h *host) site(ctx context.Context, s wire.Site) (*Site, error) {
 	uid, gid, err := owner(ctx, s.Owner)
 	if err != nil {
 		return nil, err
@@ -160,6 +182,9 @@ func site(ctx context.Context, s wire.Site) (*Site, error) {
 	physical, err := filepath.EvalSymlinks(s.Path)
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
+	}
+	if h.o.Wrap != nil {
+		tree = h.o.Wrap(tree)
 	}
 	return &Site{FS: tree, Path: s.Path, Physical: physical, UID: uid, GID: gid, WorkingDirs: workingDirs}, nil
 }
@@ -180,7 +205,7 @@ func (h *host) locked(ctx context.Context, s wire.Site, do func(*Site) (any, err
 	if !h.locks.has(s) {
 		return nil, fault.New(fault.LockLost, "the lock of %s is not held by this connection", s.App)
 	}
-	tree, err := site(ctx, s)
+	tree, err := h.site(ctx, s)
 	if err != nil {
 		return nil, explain(err, "open %s", s.Path)
 	}
@@ -193,7 +218,7 @@ func (h *host) state(ctx context.Context, req wire.StateRequest) (any, error) {
 	if err != nil {
 		return nil, explain(err, "look at the lock")
 	}
-	tree, err := site(ctx, req.Site)
+	tree, err := h.site(ctx, req.Site)
 	if errors.Is(err, fs.ErrNotExist) {
 		state, err := absent(req)
 		state.Holder = holder

@@ -81,7 +81,7 @@ func startHelper(t *testing.T) *process {
 // local is a helper in this process.
 func local(t *testing.T) *wire.Client {
 	t.Helper()
-	h, err := newHost()
+	h, err := newHost(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestLockFollowsNoLink(t *testing.T) {
 // have it before that change has ended.
 func TestUnlockWaitsForAChangeUnderWay(t *testing.T) {
 	t.Parallel()
-	h, err := newHost()
+	h, err := newHost(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (h *host) place(ctx context.Context, r *wire.Request) (any, error) {
 // preview is locked for what changes nothing and needs no lock. A path that is not there is an empty
 // folder.
 func (h *host) preview(ctx context.Context, s wire.Site, do func(*Site) (any, error)) (any, error) {
-	tree, err := site(ctx, s)
+	tree, err := h.site(ctx, s)
 	if errors.Is(err, fs.ErrNotExist) {
 		tree, err = &Site{FS: Nothing(), Path: s.Path, UID: -1, GID: -1}, nil
 	}

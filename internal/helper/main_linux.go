@@ -20,6 +20,11 @@ import (
 // It is made for a process of its own: it sets the umask to 022, so that no login's umask decides
 // over modes, and takes over the signals HUP, INT, TERM and PIPE.
 func Main(ctx context.Context, stdin io.Reader, stdout io.Writer, stderr io.Writer) int {
+	return MainWith(ctx, Options{}, stdin, stdout, stderr)
+}
+
+// MainWith is Main for a helper that differs from the usual.
+func MainWith(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer, stderr io.Writer) int {
 	if os.Getenv(wire.ProbeEnv) != "" {
 		if _, err := fmt.Fprintln(stdout, wire.ProbeAnswer); err != nil {
 			return 1
@@ -41,7 +46,7 @@ func Main(ctx context.Context, stdin io.Reader, stdout io.Writer, stderr io.Writ
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE)
 	defer signal.Stop(broken)
-	h, err := newHost()
+	h, err := newHost(o)
 	if err == nil {
 		err = h.serve(ctx, &stdio{pollable(stdin), pollable(stdout)})
 	}

@@ -108,12 +108,18 @@ func describe(s stat) wire.Proc {
 	if unix.Stat(dir, &st) == nil {
 		p.UID = int(st.Uid)
 	}
-	p.CWD, _ = os.Readlink(filepath.Join(dir, "cwd")) // "" when it may not be seen
-	b, _ := readProc(s.pid, "cmdline", maxArgs)       // none when it may not be seen
+	p.CWD = workingDir(s.pid)
+	b, _ := readProc(s.pid, "cmdline", maxArgs) // none when it may not be seen
 	if b = bytes.TrimRight(b, "\x00"); len(b) > 0 {
 		p.Args = strings.Split(string(b), "\x00")
 	}
 	return p
+}
+
+// workingDir is the folder a process stands in, "" when it may not be seen.
+func workingDir(pid int) string {
+	dir, _ := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+	return dir
 }
 
 // workingDirs gives the folders live processes stand in and those their programs lie in.

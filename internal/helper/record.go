@@ -99,8 +99,12 @@ func (s *Site) write(r wire.Release) error {
 	if err != nil {
 		return err
 	}
-	p := recordPath(r.ID)
-	if err := s.create(p+".new", append(b, '\n')); err != nil {
+	return s.replace(recordPath(r.ID), append(b, '\n'))
+}
+
+// replace puts a file in place, whole and durable: a reader sees the old content or the new.
+func (s *Site) replace(p string, content []byte) error {
+	if err := s.create(p+".new", content); err != nil {
 		return err
 	}
 	if err := s.FS.Rename(p+".new", p); err != nil {

@@ -15,8 +15,20 @@ import (
 // before or the one after, never none. It gives what current pointed to. With expect, current must
 // point there, else nothing is changed. id "" removes current, the undo of a first release.
 //
+// An entry of the journal that is open is told of it: first when current moves back, afterwards when it
+// moves on.
+//
 // The context is not looked at: a switch is too short to be stopped half way.
 func (s *Site) Switch(_ context.Context, id, expect string) (previous string, err error) {
+	_ = s.moving(id) // an entry that stays as it is leads to the same undo
+	if previous, err = s.swap(id, expect); err == nil {
+		_ = s.moved(id) // current itself tells that it has moved
+	}
+	return previous, err
+}
+
+// swap is Switch without the journal.
+func (s *Site) swap(id, expect string) (previous string, err error) {
 	previous, refusal, err := s.current()
 	switch {
 	case err != nil:

@@ -13,8 +13,8 @@ import (
 // caller of that request gets.
 var ErrUnsupported = errors.New("not supported by this helper")
 
-// errGone is the cause of the end of a server's work when the controller's side has ended.
-var errGone = errors.New("the controller has gone")
+// ErrGone is the cause of the end of a server's work when the controller's side has ended.
+var ErrGone = errors.New("the controller has gone")
 
 // breach is a fault of the peer's: the connection cannot go on.
 func breach(format string, args ...any) error {

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,34 +30,51 @@ type Journal struct {
 	From    string    `json:"from,omitempty"` // release that was current, "" for none
 	To      string    `json:"to,omitempty"`   // release that current moves to
 	Back    string    `json:"back,omitempty"` // release that an undo returns to; "" for none
+	Mark    Mark      `json:"mark,omitempty"` // of To before the run; an undo gives it back
 	Drained bool      `json:"drained,omitempty"`
 	Since   time.Time `json:"since"`
-	// Aftermath is what the host does when nobody is there to finish; nil when it was never told.
+	// Aftermath is what the host does when nobody is there to finish; nil when it was never told, or
+	// when there is nothing left to do.
 	Aftermath *Aftermath `json:"aftermath,omitempty"`
+	// Did is what the host did by itself, once the run was gone: finished or undone. "" is nothing.
+	Did string `json:"did,omitempty"`
+	Why string `json:"why,omitempty"` // why what it tried did not come out
 }
 
 // Open reports whether the entry is of a run that has neither finished nor undone what it did.
 func (j *Journal) Open() bool { return j != nil && j.Step != StepDone && j.Step != StepStaged }
 
 // Aftermath is what a host can do by itself, without the controller, to serve a release: argument
-// lists that are executed without a shell, and a request to ask for its health. Every list is run with
-// {current} as its folder.
+// lists that are executed without a shell, and a request to ask for its health. Every list is run in the
+// app's current, and what it leaves running stays.
 type Aftermath struct {
 	Graceful []string `json:"graceful,omitempty"` // restart without losing a request; empty when Full is the way
 	Full     []string `json:"full,omitempty"`     // stop and start
 	Stop     []string `json:"stop,omitempty"`     // for a host that has no release to return to
 	User     string   `json:"user,omitempty"`     // who runs them; "" is the helper's own user
+	// Env is added to the small fixed environment. GODEPLOY_RELEASE is the release to serve, whatever
+	// stands here.
+	Env map[string]string `json:"env,omitempty"`
+	// Proof asks /proc too: a restart counts once a process that was not there before stands in the
+	// release, and no process without children stands in the one that was left.
+	Proof bool `json:"proof,omitempty"`
 	// URL is asked by GET until Tries answers in a row were no success, Interval apart, each within
-	// Timeout; "" asks nothing. Low and High bound the statuses that are well.
+	// Timeout; "" asks nothing. Low and High bound the statuses that are well, 0 and 0 mean 200 to 299.
+	// Of https only that somebody listens there can be asked. Header, when set, must be the release.
 	URL      string        `json:"url,omitempty"`
+	Header   string        `json:"header,omitempty"`
 	Low      int           `json:"low,omitempty"`
 	High     int           `json:"high,omitempty"`
 	Tries    int           `json:"tries,omitempty"`
 	Interval time.Duration `json:"interval,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
-	// Within bounds all of it; 0 means 30 s, which is also the most.
+	// Within bounds all of it; 0 means MaxAftermath, which is also the most.
 	Within time.Duration `json:"within,omitempty"`
 }
+
+// MaxAftermath is the longest that a host acts by itself. With the 30 s of silence and the end of what
+// still ran before it, the lock is free within a minute.
+const MaxAftermath = 25 * time.Second
 
 // ArmRequest opens the journal's entry before current moves. The lock is held by this connection.
 type ArmRequest struct {
@@ -103,8 +121,8 @@ func (j *Journal) Check() error {
 			return err
 		}
 	}
-	return firstError(j.Holder.Check(), j.Step.Check(), checkShort(j.BootID),
-		optional(j.From, CheckID), optional(j.To, CheckID), optional(j.Back, CheckID))
+	return firstError(j.Holder.Check(), j.Step.Check(), checkShort(j.BootID, j.Did, j.Why),
+		optional(string(j.Mark), func(string) error { return j.Mark.Check() }), optional(j.From, CheckID), optional(j.To, CheckID), optional(j.Back, CheckID))
 }
 
 // Check wants bounded lists and times, and a plain request.
@@ -124,7 +142,22 @@ func (a *Aftermath) Check() error {
 			}
 		}
 	}
-	return firstError(checkUser(a.User), checkShort(a.URL))
+	return firstError(checkUser(a.User), checkEnv(a.Env), optional(a.URL, checkURL), checkHeader(a.Header))
+}
+
+// checkURL wants what can stand in one line of a request as it is.
+func checkURL(s string) error {
+	if !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://") || hasControl(s) || strings.Contains(s, " ") {
+		return fmt.Errorf("url %.80q", s)
+	}
+	return checkShort(s)
+}
+
+func checkHeader(s string) error {
+	if len(s) > maxName || !only(s, lower+upper+digit+"-_") {
+		return fmt.Errorf("header %.80q", s)
+	}
+	return nil
 }
 
 // Check checks every part.

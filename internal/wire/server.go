@@ -108,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, rwc io.ReadWriteCloser) error {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	cancel(errGone)
+	cancel(ErrGone)
 	_ = rwc.Close() // handlers that write must not hang; nobody listens
 	ss.close()
 	if errors.Is(err, io.EOF) {
@@ -253,7 +253,7 @@ func (s *session) begin(f Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errGone
+		return ErrGone
 	}
 	if len(s.open) >= maxRequests {
 		return breach("more than %d requests at once", maxRequests)
