@@ -71,8 +71,8 @@ func newBatcher(compress string, total int64, emit func([]byte, int) error, fast
 	}
 	window := min(max(1<<bits.Len64(uint64(total)), zstd.MinWindowSize), maxWindow)
 	var err error
-	b.z, err = zstd.NewWriter(&b.out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
-		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	// Lower memory would have the whole window moved for every block, which takes longer than to compress it.
+	b.z, err = zstd.NewWriter(&b.out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithEncoderCRC(false))
 	return b, err
 }
 
@@ -239,7 +239,7 @@ func (b *batchReader) unpack(data []byte, size int) error {
 	b.feed.Reset(data)
 	if b.z == nil {
 		var err error
-		b.z, err = zstd.NewReader(&b.feed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		b.z, err = zstd.NewReader(&b.feed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(false))
 		if err != nil {
 			return err
 		}
