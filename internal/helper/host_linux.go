@@ -62,6 +62,7 @@ func newHost(o Options) (*host, error) {
 		wire.KindStage:   h.stage,
 		wire.KindSwitch:  on(h.change),
 		wire.KindMark:    on(h.mark),
+		wire.KindNote:    on(h.annotate),
 		wire.KindRemove:  on(h.remove),
 		wire.KindExec:    h.exec,
 		wire.KindProcs:   on(procs),

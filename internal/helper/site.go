@@ -218,11 +218,15 @@ func (s *Site) sweep(ctx context.Context) error {
 	if err != nil {
 		return explain(err, "read the manifests")
 	}
+	secrets, err := s.names(envDir)
+	if err != nil {
+		return explain(err, "read the secrets' names")
+	}
 	keep, err := s.untouchable(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range litter(trees, recorded, manifests, keep) {
+	for _, p := range append(litter(trees, recorded, manifests, keep), envLitter(secrets, trees)...) {
 		if err := s.FS.RemoveAll(p); err != nil {
 			return explain(err, "remove the leftover %s", p)
 		}

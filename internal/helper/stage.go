@@ -111,7 +111,11 @@ func (s *Site) complete(ctx context.Context, req wire.StageRequest) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range touched {
+	more, err := s.secrets(req.Release.ID, req.Env)
+	if err != nil {
+		return err
+	}
+	for _, d := range append(touched, more...) {
 		if err := s.FS.SyncDir(d); err != nil {
 			return err
 		}
@@ -126,7 +130,7 @@ func (s *Site) complete(ctx context.Context, req wire.StageRequest) error {
 
 // discard removes what a failed Stage leaves, but what Receive keeps of a transfer that was cut.
 func (s *Site) discard(id string) error {
-	for _, p := range []string{recordPath(id), treesDir + "/" + id, releasesDir + "/" + id} {
+	for _, p := range []string{recordPath(id), envPath(id), treesDir + "/" + id, releasesDir + "/" + id} {
 		if err := s.FS.RemoveAll(p); err != nil {
 			return explain(err, "remove %s", p)
 		}
@@ -137,6 +141,11 @@ func (s *Site) discard(id string) error {
 // share puts the links into shared/ in place and names the folders it changed. Where the tree has
 // something at a shared path, the link wins.
 func (s *Site) share(id string, paths []string) (touched []string, err error) {
+	return s.links(id, paths, func(p string) string { return sharedDir + "/" + p })
+}
+
+// links puts links in place, each to where target says, and names the folders it changed.
+func (s *Site) links(id string, paths []string, target func(p string) string) (touched []string, err error) {
 	root := releasesDir + "/" + id
 	for _, p := range outermost(paths) {
 		dir := path.Join(root, path.Dir(p))
@@ -150,7 +159,7 @@ func (s *Site) share(id string, paths []string) (touched []string, err error) {
 			}
 			touched = append(touched, path.Dir(m))
 		}
-		if err := s.open(dir, func() error { return s.link(root, p) }); err != nil {
+		if err := s.open(dir, func() error { return s.linkTo(root, p, target(p)) }); err != nil {
 			return nil, inTheWay(err, p)
 		}
 		touched = append(touched, dir)
@@ -160,21 +169,7 @@ func (s *Site) share(id string, paths []string) (touched []string, err error) {
 }
 
 func inTheWay(err error, p string) error {
-	return explain(err, "link the shared path %s", p)
-}
-
-// link replaces what is at p in the release by a link to the same path below shared/. It is
-// relative, so that the app's folder can be moved or mounted elsewhere.
-func (s *Site) link(root, p string) error {
-	at := root + "/" + p
-	if err := s.FS.RemoveAll(at); err != nil {
-		return err
-	}
-	up := strings.Repeat("../", strings.Count(at, "/"))
-	if err := s.FS.Symlink(up+sharedDir+"/"+p, at); err != nil {
-		return err
-	}
-	return s.own(at)
+	return explain(err, "link %s into the release", p)
 }
 
 // open lets change work in a folder that the tree has as read-only.

@@ -91,8 +91,12 @@ func orNone(id string) string {
 
 // point renames a new link over current.
 func (s *Site) point(id string) error {
-	if _, err := s.record(id); err != nil {
+	r, err := s.record(id)
+	if err != nil {
 		return s.unknown(id, err)
+	}
+	if err := s.keepsSecrets(r); err != nil {
+		return err
 	}
 	whole, err := s.isDir(releasesDir + "/" + id)
 	if err != nil {
@@ -156,7 +160,7 @@ func (s *Site) remove(id string) error {
 			return err
 		}
 	}
-	for _, p := range []string{recordPath(id), treesDir + "/" + id, gone} {
+	for _, p := range []string{recordPath(id), envPath(id), treesDir + "/" + id, gone} {
 		if err := s.FS.RemoveAll(p); err != nil {
 			return err
 		}

@@ -59,7 +59,8 @@ func (r *Release) Check() error {
 		CheckID(r.ID),
 		optional(r.Previous, CheckID),
 		optional(string(r.Mark), func(string) error { return r.Mark.Check() }),
-		checkShort(r.Root, r.Commit, r.Branch, r.Message, r.By, r.Config),
+		checkShort(r.Root, r.Commit, r.Branch, r.Message, r.By, r.Config, r.Secrets),
+		r.Once.Check(), CheckHeads(r.Heads),
 		validUTF8(r.Message))
 }
 
@@ -121,7 +122,7 @@ func (r *StageRequest) Check() error {
 		r.Site.Check(), r.Release.Check(), optional(r.Parent, CheckID),
 		checkList("shared dirs", r.SharedDirs, checkRelative),
 		checkList("shared files", r.SharedFiles, checkRelative),
-		checkList("carry", r.Carry, checkRelative))
+		checkList("carry", r.Carry, checkRelative), r.Env.Check())
 }
 
 // Check wants counts that can be.

@@ -35,6 +35,7 @@ const (
 	KindArm     Kind = 0x12 // ArmRequest to {}
 	KindStep    Kind = 0x13 // StepRequest to {}
 	KindRecover Kind = 0x14 // RecoverRequest to Recovered
+	KindNote    Kind = 0x15 // NoteRequest to {}
 )
 
 // Frames within an exchange, under its id.
@@ -55,7 +56,7 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindRecover }
+func (k Kind) known() bool { return k >= KindHello && k <= KindNote }
 
 // streams reports whether the request k carries data.
 func (k Kind) streams() bool { return k == KindStage || k == KindPlace }

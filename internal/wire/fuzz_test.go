@@ -16,7 +16,7 @@ func messages() []Checker {
 		&Nothing{}, &HelloReply{}, &LockRequest{}, &LockReply{}, &UnlockRequest{}, &State{}, &StateRequest{},
 		&PrepareRequest{}, &StageRequest{}, &StageReply{}, &SwitchRequest{}, &SwitchReply{}, &MarkRequest{},
 		&RemoveRequest{}, &RemoveReply{}, &ExecRequest{}, &ExecReply{}, &ProcsRequest{}, &ProcsReply{},
-		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{}, &PlaceRequest{}, &PlaceReply{},
+		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{}, &PlaceRequest{}, &PlaceReply{}, &NoteRequest{},
 	}
 }
 
@@ -28,6 +28,7 @@ func FuzzMessages(f *testing.F) {
 		`{"argv":["a"],"env":{"A":"b"},"user":"www-data:adm","dir":"/srv"}`, `{"path":"/etc/nginx/x","content":"eHg="}`,
 		`{"code":"disk-full","msg":"x"}`, `{"pid":2,"signal":"HUP"}`, `{"releases":[{"id":"20261123-104107-4f2c9e1"}],"in_use":["x"]}`,
 		`{"hash":"` + strings.Repeat("0", 64) + `","protocol":1,"cpus":1}`, `null`, `[]`, `{"seq":-1}`,
+		`{` + site + `,"id":"20261123-104107-4f2c9e1","note":{"once":{"host":"a","exit":0,"ended":true},"heads":["shop 0002"]}}`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -77,7 +77,14 @@ type Release struct {
 	Message  string    `json:"message,omitempty"`
 	By       string    `json:"by,omitempty"`
 	Created  time.Time `json:"created"`
-	Config   string    `json:"config,omitempty"` // hash over [process] and secrets, to know when nothing changed
+	Config   string    `json:"config,omitempty"` // hash over [process] and the like, to know when nothing changed
+	// Secrets is a hash over the release's secrets, "" when it has none. It is made so that trying out what
+	// they may be costs much.
+	Secrets string `json:"secrets,omitempty"`
+	// Once is what became of the once hooks, nil before they were begun.
+	Once *OnceRun `json:"once,omitempty"`
+	// Heads are the heads of the database schema that the release was made for, nil when nobody asked.
+	Heads *[]string `json:"heads,omitempty"`
 }
 
 // State is what a host has of an app. Releases are sorted by Seq.
@@ -131,6 +138,8 @@ type StageRequest struct {
 	Nearest bool `json:"nearest,omitempty"`
 	// SkipUnchanged makes no release when the parent is this very tree, untouched, under the same config.
 	SkipUnchanged bool `json:"skip_unchanged,omitempty"`
+	// Env is the file of secrets that comes with the release, nil when it has none.
+	Env *EnvFile `json:"env,omitempty"`
 }
 
 // StageReply counts what staging did.
