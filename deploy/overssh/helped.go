@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godeploy/deploy"
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
-	"godeploy/sshx"
 	filesync "godeploy/sync"
 )
 
@@ -18,11 +18,49 @@ import (
 type helped struct {
 	site   wire.Site
 	host   inventory.Host
-	conn   *sshx.Conn
+	conn   carrier
 	client *wire.Client
 	facts  wire.HelloReply
 	locked atomic.Bool
 }
+
+// carrier is what a helper is reached over, beside its own two streams; *sshx.Conn is one.
+type carrier interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	RoundTrip() time.Duration
+	Close() error
+}
+
+// Over is a host whose helper is at the other end of rwc: no SSH, no network. It is how the whole of a
+// release is tried in one process. Dial connects from this machine. The host takes rwc over, also when
+// Over fails; the caller closes the host.
+func Over(ctx context.Context, env *inventory.Env, h inventory.Host, rwc io.ReadWriteCloser) (deploy.Host, error) {
+	client, err := wire.NewClient(ctx, rwc, wire.Options{})
+	if err != nil {
+		return nil, fault.OnHost(h.Name, err)
+	}
+	facts, err := client.Hello(ctx)
+	if err != nil {
+		_ = client.Close() // err tells more
+		return nil, fault.OnHost(h.Name, err)
+	}
+	return &helped{site: deploy.SiteOf(env, h), host: h, conn: here{}, client: client, facts: facts}, nil
+}
+
+// here is the line to a helper on this very machine.
+type here struct{}
+
+// DialContext connects from here.
+func (here) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+// RoundTrip is nothing to speak of.
+func (here) RoundTrip() time.Duration { return 0 }
+
+// Close has nothing to close: the streams are the client's.
+func (here) Close() error { return nil }
 
 func (h *helped) Inventory() inventory.Host { return h.host }
 

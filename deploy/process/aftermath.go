@@ -22,7 +22,9 @@ func (s *Service) Aftermath(_ context.Context, h deploy.Host) (*wire.Aftermath, 
 		return nil, nil
 	}
 	_, byHooks := s.manager.(scripts)
-	a.Proof = s.env.Process.Server == "gunicorn" && !byHooks
+	// A login that needs sudo does not see where other users' processes work; a full restart and the
+	// health are the proof then.
+	a.Proof = s.env.Process.Server == "gunicorn" && !byHooks && (h.Facts().UID == 0 || !s.env.SSH.Sudo)
 	probe, err := deploy.ProbeOf(s.env, h.Inventory(), "")
 	if err != nil {
 		return nil, err

@@ -45,6 +45,15 @@ func (s *Site) told() (*wire.Journal, error) {
 	return j, err
 }
 
+// shown is the journal as State tells it: of an entry that is closed not how it would have been undone.
+func (s *Site) shown() (*wire.Journal, error) {
+	j, err := s.told()
+	if j != nil && !j.Open() {
+		j.Aftermath = nil
+	}
+	return j, err
+}
+
 // Arm opens the journal's entry: from here on whoever finds it knows what to finish or undo. It is durable
 // when Arm returns.
 func (s *Site) Arm(req wire.ArmRequest, boot string, now time.Time) error {
@@ -65,22 +74,32 @@ func (s *Site) Arm(req wire.ArmRequest, boot string, now time.Time) error {
 	return explain(s.note(j), "write the journal")
 }
 
-// Reach notes a step in the entry that is open. Without one there is nothing to note: a host that is not
-// armed has nothing to finish.
-func (s *Site) Reach(step wire.Step) error {
+// Reach notes a step in the entry that is open. A closed one is opened again when the run that closed it
+// undoes it after all. Without an entry there is nothing to note: a host that is not armed has nothing to
+// finish.
+func (s *Site) Reach(step wire.Step, run string) error {
 	j, err := s.told()
-	if err != nil || j == nil || !j.Open() {
+	if err != nil || j == nil || !j.Open() && (step != wire.StepUndoing || j.Holder.Run != run) {
 		return explain(err, "read the journal")
 	}
 	switch {
 	case step == wire.StepDone:
 		return s.closed(*j, "")
-	case step == wire.StepUndoing && j.Step != wire.StepSwitching:
+	case step == wire.StepUndoing && j.Open() && j.Step != wire.StepSwitching:
 		// Any step since the switch leads to the same undo, and that must not wait for room on a full disk.
 		_ = s.noteStep(j, step)
 		return nil
 	}
 	return explain(s.noteStep(j, step), "write the journal")
+}
+
+// settle closes the entry of a release that was found healthy: that word is the last of its switch.
+func (s *Site) settle(id string) error {
+	j, err := s.told()
+	if err != nil || !j.Open() || j.To != id {
+		return explain(err, "read the journal")
+	}
+	return s.closed(*j, "")
 }
 
 func (s *Site) noteStep(j *wire.Journal, step wire.Step) error {
@@ -89,11 +108,8 @@ func (s *Site) noteStep(j *wire.Journal, step wire.Step) error {
 	return s.note(next)
 }
 
-// note puts an entry in place. What is done needs nothing more, and says nothing more of how to do it.
+// note puts an entry in place.
 func (s *Site) note(j wire.Journal) error {
-	if j.Step == wire.StepDone {
-		j.Aftermath = nil
-	}
 	b, err := json.MarshalIndent(j, "", "  ")
 	if err != nil {
 		return err
@@ -221,7 +237,7 @@ func (s *Site) finished(j *wire.Journal) (wire.Recovered, error) {
 
 // undo takes the host back to the release its entry names and makes that serve.
 func (s *Site) undo(j *wire.Journal, current string, do hands) error {
-	if j.Aftermath == nil && j.Step != wire.StepSwitching && j.Step != wire.StepSwitched {
+	if j.Aftermath == nil && j.Step != wire.StepSwitching {
 		return errors.New("the host was not told how its service is restarted")
 	}
 	// The step says that a restart is due even when current is back. An entry that cannot be written

@@ -117,6 +117,19 @@ func TestALoneHostIsUndoneOrFinished(t *testing.T) {
 			s.reach(t, c, wire.StepUndoing)
 			s.swap(t, c, id(1))
 		}, 1, id(1) + "\n", "undone", wire.MarkStaged},
+		{"the word that it is healthy", func(t *testing.T, s *shop, c *wire.Client) {
+			s.swap(t, c, id(2))
+			if err := c.Call(t.Context(), wire.KindMark, &wire.MarkRequest{Site: s.site, ID: id(2), Mark: wire.MarkHealthy}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}, 2, "", "", wire.MarkHealthy},
+		{"an undo after that has begun", func(t *testing.T, s *shop, c *wire.Client) {
+			s.swap(t, c, id(2))
+			if err := c.Call(t.Context(), wire.KindMark, &wire.MarkRequest{Site: s.site, ID: id(2), Mark: wire.MarkHealthy}, nil); err != nil {
+				t.Fatal(err)
+			}
+			s.reach(t, c, wire.StepUndoing)
+		}, 1, id(1) + "\n", "undone", wire.MarkHealthy},
 		{"the end", func(t *testing.T, s *shop, c *wire.Client) {
 			s.swap(t, c, id(2))
 			s.reach(t, c, wire.StepDone)
@@ -126,7 +139,10 @@ func TestALoneHostIsUndoneOrFinished(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
 			p := startHelper(t)
-			take(t, p.Client, s.site, "ops")
+			run := wire.Holder{Who: "ops@laptop", Run: "r1"}
+			if err := p.Call(t.Context(), wire.KindLock, &wire.LockRequest{Site: s.site, Holder: run}, nil); err != nil {
+				t.Fatal(err)
+			}
 			s.arm(t, p.Client, id(2), id(1), s.aftermath())
 			tt.steps(t, s, p.Client)
 			_ = p.Close()
@@ -239,14 +255,17 @@ func TestAHostThatCannotBePutRightSaysSo(t *testing.T) {
 	}
 }
 
-// Nothing was restarted yet: the link alone has to go back, and for that nothing need be told.
+// A helper that died between the move of current and the note of it had no time to restart anything: the
+// link alone has to go back, and for that nothing need be told.
 func TestASwitchAloneIsUndoneWithoutARestart(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	c := local(t)
 	take(t, c, s.site, "ops")
 	s.arm(t, c, id(2), id(1), nil)
-	s.swap(t, c, id(2))
+	if _, err := s.Site.swap(id(2), ""); err != nil {
+		t.Fatal(err)
+	}
 	var got wire.Recovered
 	if err := c.Call(t.Context(), wire.KindRecover, &wire.RecoverRequest{Site: s.site}, &got); err != nil || got.Did != "undone" || got.Current != id(1) {
 		t.Errorf("got %+v, %v", got, err)

@@ -51,6 +51,16 @@ func (l *locks) has(s wire.Site) bool {
 	return len(l.held[key(s)]) > 0
 }
 
+// run names the run that holds the lock of an app here.
+func (l *locks) run(s wire.Site) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if mine := l.held[key(s)]; len(mine) > 0 {
+		return readHolder(mine[0]).Run
+	}
+	return ""
+}
+
 // take takes the lock of an app, or says who has it. To take what is held here already is fine.
 func (l *locks) take(s wire.Site, holder wire.Holder) (*wire.Holder, error) {
 	l.mu.Lock()

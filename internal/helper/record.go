@@ -127,7 +127,8 @@ func (s *Site) create(p string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// Mark records what became of a release; previous is recorded when it is not empty.
+// Mark records what became of a release; previous is recorded when it is not empty. That it is healthy
+// closes the journal's entry too.
 func (s *Site) Mark(_ context.Context, id string, mark wire.Mark, previous string) error {
 	r, err := s.record(id)
 	if err != nil {
@@ -137,7 +138,13 @@ func (s *Site) Mark(_ context.Context, id string, mark wire.Mark, previous strin
 	if previous != "" {
 		r.Previous = previous
 	}
-	return explain(s.write(r), "write the record of %s", id)
+	if err := s.write(r); err != nil {
+		return explain(err, "write the record of %s", id)
+	}
+	if mark == wire.MarkHealthy {
+		return s.settle(id)
+	}
+	return nil
 }
 
 // unknown says that a release is not there, or why its record cannot be read.

@@ -23,7 +23,13 @@ func (h *host) arm(ctx context.Context, req wire.ArmRequest) (any, error) {
 }
 
 func (h *host) reach(ctx context.Context, req wire.StepRequest) (any, error) {
-	return h.locked(ctx, req.Site, func(s *Site) (any, error) { return nil, s.Reach(req.Step) })
+	return h.locked(ctx, req.Site, func(s *Site) (any, error) {
+		err := s.Reach(req.Step, h.locks.run(req.Site))
+		if err == nil && req.Step != wire.StepDone { // by another connection of the same run, or opened again
+			h.armed.put(req.Site)
+		}
+		return nil, err
+	})
 }
 
 func (h *host) recover(ctx context.Context, req wire.RecoverRequest) (any, error) {

@@ -62,7 +62,7 @@ func (s *Site) State(ctx context.Context, sharedFiles []string) (wire.State, err
 	if state.Releases, err = s.releases(); err != nil {
 		return state, explain(err, "read the releases")
 	}
-	if state.Journal, err = s.told(); err != nil {
+	if state.Journal, err = s.shown(); err != nil {
 		return state, explain(err, "read the journal")
 	}
 	if state.InUse, err = s.inUse(ctx); err != nil {

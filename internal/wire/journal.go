@@ -33,8 +33,7 @@ type Journal struct {
 	Mark    Mark      `json:"mark,omitempty"` // of To before the run; an undo gives it back
 	Drained bool      `json:"drained,omitempty"`
 	Since   time.Time `json:"since"`
-	// Aftermath is what the host does when nobody is there to finish; nil when it was never told, or
-	// when there is nothing left to do.
+	// Aftermath is what the host does when nobody is there to finish; nil when it was never told.
 	Aftermath *Aftermath `json:"aftermath,omitempty"`
 	// Did is what the host did by itself, once the run was gone: finished or undone. "" is nothing.
 	Did string `json:"did,omitempty"`
