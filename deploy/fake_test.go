@@ -26,7 +26,12 @@ type world struct {
 	hosts []*fakeHost
 	// fail is asked before every step; an error makes it fail. The step's effect is left out.
 	fail func(host, step, id string) error
-	log  []string
+	// late is asked after every step that has done something; an error is what comes back instead of the
+	// answer. With one of code ssh-lost the connection is gone, as with fail.
+	late func(host, step, id string) error
+	// see looks at the world after every step.
+	see func()
+	log []string
 }
 
 type fakeHost struct {
@@ -36,16 +41,37 @@ type fakeHost struct {
 	serving string // release that its processes run
 	running bool
 	locked  *wire.Holder
+	lost    bool // its connection
+	audit   []wire.AuditEntry
 }
 
 func (w *world) step(h *fakeHost, step, id string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = append(w.log, h.name+" "+step)
-	if w.fail == nil {
+	if h.lost {
+		return fault.New(fault.SSHLost, "the connection was lost")
+	}
+	return h.heard(w.fail, step, id)
+}
+
+// did ends a step that has done something.
+func (w *world) did(h *fakeHost, step, id string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.see != nil {
+		w.see()
+	}
+	return h.heard(w.late, step, id)
+}
+
+func (h *fakeHost) heard(say func(host, step, id string) error, step, id string) error {
+	if say == nil {
 		return nil
 	}
-	return w.fail(h.name, step, id)
+	err := say(h.name, step, id)
+	h.lost = h.lost || fault.Is(err, fault.SSHLost)
+	return err
 }
 
 func newWorld(names ...string) *world {
@@ -84,7 +110,7 @@ func (h *fakeHost) Stage(_ context.Context, req wire.StageRequest, src *filesync
 		return wire.StageReply{}, filesync.Stats{}, err
 	}
 	h.state.Releases = append(h.state.Releases, req.Release)
-	return wire.StageReply{Files: len(src.Manifest.Entries)}, filesync.Stats{}, nil
+	return wire.StageReply{Files: len(src.Manifest.Entries)}, filesync.Stats{}, h.w.did(h, "stage", req.Release.ID)
 }
 func (h *fakeHost) Switch(_ context.Context, id, expect string) (string, error) {
 	if err := h.w.step(h, "switch", id); err != nil {
@@ -97,19 +123,25 @@ func (h *fakeHost) Switch(_ context.Context, id, expect string) (string, error) 
 		return "", fault.New(fault.ReleaseUnknown, "no release %s", id)
 	}
 	before := h.state.Current
-	h.state.Current = id
-	return before, nil
+	h.state.Current, h.state.Dangling = id, false
+	return before, h.w.did(h, "switch", id)
 }
-func (h *fakeHost) Mark(_ context.Context, id string, mark wire.Mark, _ string) error {
+func (h *fakeHost) Mark(_ context.Context, id string, mark wire.Mark, previous string) error {
 	if err := h.w.step(h, "mark "+string(mark), id); err != nil {
 		return err
 	}
 	for i := range h.state.Releases {
 		if h.state.Releases[i].ID == id {
 			h.state.Releases[i].Mark = mark
+			if previous != "" {
+				h.state.Releases[i].Previous = previous
+			}
 		}
 	}
-	return nil
+	if mark == wire.MarkHealthy && h.state.Journal.Open() && h.state.Journal.To == id {
+		h.note(wire.StepDone)
+	}
+	return h.w.did(h, "mark "+string(mark), id)
 }
 func (h *fakeHost) Remove(_ context.Context, ids []string) ([]string, error) {
 	if err := h.w.step(h, "remove", ids[0]); err != nil {
@@ -159,7 +191,7 @@ func (s fakeService) Restart(_ context.Context, h Host, id string, _ bool) error
 		return fmt.Errorf("restarted on %q, want %q", got, id)
 	}
 	s.on(h).running, s.on(h).serving = true, id
-	return nil
+	return s.w.did(s.on(h), "restart", id)
 }
 func (s fakeService) Serves(_ context.Context, h Host, id string) error {
 	if got := s.on(h).serving; got != id {
@@ -206,7 +238,7 @@ func (w *world) fleet(env *inventory.Env, clock *time.Time) *Fleet {
 	*clock = clock.Add(time.Minute)
 	now := *clock
 	f := &Fleet{Env: env, Service: fakeService{w}, Local: hooks.Local{}, Report: event.Discard{}, Parallel: 4,
-		Holder: wire.Holder{Who: "ops@laptop"}, Now: func() time.Time { return now }, Dir: "."}
+		Holder: wire.Holder{Who: "ops@laptop", Run: "1"}, Now: func() time.Time { return now }, Dir: "."}
 	for _, h := range w.hosts {
 		f.Hosts = append(f.Hosts, h)
 	}

@@ -129,8 +129,11 @@ func (r *run) check(ctx context.Context) error {
 
 func (r *run) readState(ctx context.Context, m *member) error {
 	state, err := m.State(ctx, r.Env.Shared.Files)
-	m.state = state
-	return err
+	if err != nil {
+		return err
+	}
+	m.state, m.previous, m.now, m.back = state, state.Current, state.Current, Fallback(state)
+	return nil
 }
 
 // refusal turns what the host's layout forbids into a fault with its way out.

@@ -76,12 +76,12 @@ func (r *Result) Fleet() map[string][]string {
 }
 
 // checkWhole takes back the word whole when hosts were not on one release before the run either, or
-// one is on a release that nobody has seen serve. A host that has had no release yet does not count.
+// one is on a release that nobody has seen serve, or is on the new one from an earlier run. A host that has had no release yet does not count.
 func (r *Result) checkWhole() {
 	one := ""
 	for _, h := range r.Hosts {
 		switch {
-		case h.Outcome == Switched, one != "" && h.Release != "" && h.Release != one:
+		case h.Outcome == Switched, h.Outcome == Healthy, one != "" && h.Release != "" && h.Release != one:
 			r.Verdict = Mixed
 			return
 		case h.Release != "":

@@ -106,7 +106,8 @@ func (m *member) out() bool {
 		return false
 	}
 	now, ok := find(m.state, m.state.Current)
-	return m.state.Dangling || ok && doubted(now) || m.state.Journal != nil && m.state.Journal.Drained
+	j := m.state.Journal
+	return m.state.Dangling || ok && doubted(now) || j.Open() || j != nil && j.Drained
 }
 
 // spare refuses a run, before it changes anything, that could not reach every host without taking more
@@ -166,10 +167,7 @@ func (r *run) bring(ctx context.Context, m *member) error {
 	if err := r.hostHooks(ctx, m, "after", "after", m.env.App.Path+"/current", r.Env.Hooks.After, false); err != nil {
 		return err
 	}
-	if err := m.Mark(ctx, r.release.ID, wire.MarkHealthy, ""); err != nil {
-		return err
-	}
-	return reach(ctx, m, wire.StepDone)
+	return m.Mark(ctx, r.release.ID, wire.MarkHealthy, "") // which closes the journal's entry
 }
 
 // switchTo moves current. The member counts as touched before it is asked: when the answer is lost,

@@ -110,12 +110,7 @@ func (r *run) learn(ctx context.Context) error {
 				return err
 			}
 		}
-		state, err := m.State(ctx, r.Env.Shared.Files)
-		if err != nil {
-			return err
-		}
-		m.state, m.previous, m.now, m.back = state, state.Current, state.Current, Fallback(state)
-		return nil
+		return r.readState(ctx, m)
 	})
 }
 

@@ -47,21 +47,25 @@ type Standing struct {
 }
 
 // Next gives the hosts that switch next: none when all have, or when no host can be spared. A host that
-// is out of service already goes before those that serve, since its switch takes nothing away.
+// is out of service already goes before those that serve, since its switch takes nothing away; also
+// before the canary, when that one cannot be spared until then.
 func (p Rollout) Next(s Standing) []string {
-	first, rest := s.Pending, s.Pending
-	if slices.Contains(s.Pending, p.Canary) {
-		first = []string{p.Canary}
-		rest = first
-	}
 	isOut := func(host string) bool { return slices.Contains(s.Out, host) }
+	spare := len(s.Pending)
 	if p.Most > 0 {
-		if down := onlySome(first, isOut); len(down) > 0 {
-			return down[:min(len(down), p.size(s.Done))]
-		}
-		rest = rest[:min(len(rest), max(p.Most-len(s.Out), 0))]
+		spare = max(p.Most-len(s.Out), 0)
 	}
-	return slices.Clone(rest[:min(len(rest), p.size(s.Done))])
+	if slices.Contains(s.Pending, p.Canary) && (spare > 0 || isOut(p.Canary)) {
+		return []string{p.Canary}
+	}
+	wave := s.Pending
+	if down := onlySome(wave, isOut); p.Most > 0 && len(down) > 0 {
+		wave = down
+	} else {
+		wave = except(wave, func(host string) bool { return host == p.Canary && p.Most > 0 })
+		wave = wave[:min(len(wave), spare)]
+	}
+	return slices.Clone(wave[:min(len(wave), p.size(s.Done))])
 }
 
 // size is how many hosts a wave may have when done hosts have switched: of a ramp, as many as are

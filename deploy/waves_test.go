@@ -52,6 +52,8 @@ func TestWaves(t *testing.T) {
 		{"one that is out elsewhere takes from the rest", "a b c", "rolling", "2", "2", "x", "a|b|c", ""},
 		{"none can be spared", "a b", "rolling", "1", "", "x", "", "a b"},
 		{"only the one that is out may go", "a b", "rolling", "1", "", "x a", "a", "b"},
+		{"what is out goes before a canary that cannot be spared", "a b c", "canary a", "1", "", "b", "b|a|c", ""},
+		{"a canary that can be spared goes first", "a b c", "canary a", "1", "2", "b", "a|b|c", ""},
 		{"no hosts", "", "rolling", "2", "", "", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
