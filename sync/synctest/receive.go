@@ -45,21 +45,6 @@ func release(t *testing.T, fsys filesync.FS) {
 	}
 }
 
-func oddNames(t *testing.T, fsys filesync.FS) {
-	content := map[string]string{}
-	for _, name := range []string{"new\nline", "tab\t", "esc\x1b[31m", "del\x7f", " lead", "trail ", "-n", "--", "-rf", "\xff\xfe", "\xed\xa0\x80",
-		"cafe\u0301", "caf\u00e9", "A", "a", strings.Repeat("n", 255), `back\slash`, "$HOME", "`id`", "*", "...", "a:b", strings.Repeat("d/", 300) + "f"} {
-		content[name] = "content of " + name
-	}
-	dir := source(t, content)
-	send(t, scan(t, dir), options(fsys, "r1", ""))
-	for name, want := range content {
-		if got := read(t, fsys, "releases/r1/"+name); got != want {
-			t.Errorf("%q holds %q", name, got)
-		}
-	}
-}
-
 // parent: what is unchanged is linked, renames and new bits send no content, kinds may change.
 func parent(t *testing.T, fsys filesync.FS) {
 	big := noise(1, 2<<20)
