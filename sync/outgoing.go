@@ -94,14 +94,14 @@ func (s *sender) direct(want *wanted) error {
 	defer cancel()
 	queue := make(chan queued, queueLength)
 	failed := make(chan error, 1)
-	var hungry atomic.Int32 // frames in a row that found the line waiting
+	var hungry atomic.Int32 // how many more frames of late found the line waiting than did not
 	go func() {
 		defer close(queue)
 		failed <- s.src.produce(ctx, want, s.o.Compress, func(frame []byte, content int) error {
 			if len(queue) == 0 {
-				hungry.Add(1)
+				hungry.Store(min(hungry.Load()+1, 4*queueLength))
 			} else {
-				hungry.Store(0)
+				hungry.Store(max(hungry.Load()-1, 0))
 			}
 			select {
 			case queue <- queued{frame, content}:
