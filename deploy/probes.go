@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"godeploy/internal/event"
@@ -94,18 +95,36 @@ func (r *run) room(m *member) error {
 	return roomFor(m.state, r.needs(m))
 }
 
+// needs is what the tree takes on a host. Hosts that build on the same tree need the same, which is
+// worked out once.
 func (r *run) needs(m *member) need {
 	parent, ok := find(m.state, nearestTo(m.state, r.release))
-	whole := needOf(r.source.Manifest, nil)
+	root := parent.Root
 	if !ok || r.Env.Sync.Links == "copy" {
-		return whole
+		root = ""
 	}
-	if parent.Root == r.source.Manifest.Root().String() {
-		return needOf(r.source.Manifest, r.source.Manifest)
+	r.rooms.Lock()
+	if r.rooms.needs == nil {
+		r.rooms.needs = map[string]func() need{}
 	}
-	if had := r.knownRoot(parent.Root); had != nil {
+	known, ok := r.rooms.needs[root]
+	if !ok {
+		known = sync.OnceValue(func() need { return r.needOver(root) })
+		r.rooms.needs[root] = known
+	}
+	r.rooms.Unlock()
+	return known()
+}
+
+// needOver is what the tree takes beside a release with this root, or by itself.
+func (r *run) needOver(root string) need {
+	if root == "" {
+		return needOf(r.source.Manifest, nil)
+	}
+	if had := r.knownRoot(root); had != nil {
 		return needOf(r.source.Manifest, had)
 	}
+	whole := needOf(r.source.Manifest, nil)
 	return need{whole.bytes/20 + 16<<20, whole.nodes/20 + 100} // most of it is linked; a full disk still stops before the switch
 }
 

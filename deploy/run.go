@@ -59,7 +59,11 @@ type run struct {
 	stopped     bool // and by a signal: there are seconds left
 	locked      bool // every host's lock is held
 
-	mu sync.Mutex // guards Hosts while hosts are connected anew
+	mu    sync.Mutex // guards Hosts while hosts are connected anew
+	rooms struct {
+		sync.Mutex
+		needs map[string]func() need // by the root of the tree that is built on
+	}
 }
 
 func (f *Fleet) newRun(command string) *run {
