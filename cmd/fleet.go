@@ -122,7 +122,7 @@ func (c *call) agree(ctx context.Context, doing string, hosts int) error {
 // end tells the result of a run over the fleet and turns it into the exit code.
 func (c *call) end(report event.Reporter, r *deploy.Result, err error) error {
 	report.Report(event.Event{
-		Type: event.RunEnd, Release: r.Release, Previous: r.Previous, Result: string(r.Verdict), Fleet: r.Fleet(), Behind: r.Behind,
+		Type: event.RunEnd, Release: r.Release, Previous: r.Previous, Result: string(r.Verdict), Fleet: r.Fleet(), Outcomes: r.Outcomes(), Behind: r.Behind,
 		MS: r.Took.Milliseconds(), Bytes: r.Stats.Sent,
 	})
 	switch r.Verdict {

@@ -164,13 +164,19 @@ func failedIn(path string, env *inventory.Env) (hosts []string, found bool, err 
 		switch {
 		case e.Type == event.RunStart && e.Env != env.Name:
 			return nil, false, nil
-		case e.Type == event.HostEnd && e.Result != "ok" && e.Result != "unchanged":
+		case e.Type == event.HostEnd && failing(e.Result):
 			hosts = appendKnown(hosts, env, e.Host)
 		case e.Type == event.Error:
 			hosts = appendKnown(hosts, env, append(e.Hosts, e.Host)...)
 		}
 	}
 	return hosts, len(hosts) > 0, nil
+}
+
+// failing reports whether a host's result means that it failed itself. One that was only taken back, since
+// another failed, did not.
+func failing(result string) bool {
+	return result != "ok" && result != "unchanged" && result != "rolled_back"
 }
 
 // appendKnown adds hosts that the environment still has, each once.

@@ -35,14 +35,18 @@ func (r HostRunner) Run(ctx context.Context, c hooks.Command, output func(stream
 		}
 		req.Argv = append([]string{"sudo", "-n", "-u", c.User, "--preserve-env=" + envNames(c.Env), "--"}, req.Argv...)
 	default:
-		return hooks.Ended{}, fault.New(fault.SudoNeeded, "the hook runs as %s, but the login is %s without sudo", c.User, facts.User).
-			Hint("set sudo = true in [ssh], or as = \"owner\" with app.owner = %q", facts.User)
+		return hooks.Ended{}, errNotSudo(c.User, facts.User)
 	}
 	reply, err := r.exec(ctx, req, output)
 	return hooks.Ended{
 		Exit: reply.Exit, Signal: reply.Signal, TimedOut: reply.TimedOut,
 		Took: time.Duration(reply.MS) * time.Millisecond,
 	}, err
+}
+
+func errNotSudo(user, login string) error {
+	return fault.New(fault.SudoNeeded, "the hook runs as %s, but the login is %s without sudo", user, login).
+		Hint("set sudo = true in [ssh], or as = \"owner\" with app.owner = %q", login)
 }
 
 // stopWait is how long a hook that was stopped is waited for: one that does not heed TERM is ended by the

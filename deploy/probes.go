@@ -25,6 +25,9 @@ func (r *run) ready(ctx context.Context, m *member) error {
 		return err // there is nothing to make room from
 	}
 	r.clock(m)
+	if err := r.become(ctx, m); err != nil {
+		return err
+	}
 	if err := r.tools(ctx, m); err != nil {
 		return err
 	}
@@ -170,6 +173,46 @@ func (r *run) tools(ctx context.Context, m *member) error {
 		f.Fact("%s is not there either", p)
 	}
 	return f.Hint("install it once, or let a hook before make it").Try("godeploy exec %s -l %s -- ls -l %s", r.Env.Name, m.name, path.Dir(lacking[0]))
+}
+
+// become asks whether the login may run hooks as the users that they name.
+func (r *run) become(ctx context.Context, m *member) error {
+	facts := m.Facts()
+	if facts.UID <= 0 { // root needs to ask nobody; an account for files alone has no id
+		return nil
+	}
+	for _, user := range hookUsers(m.env) {
+		if user == facts.User {
+			continue
+		}
+		if !r.Env.SSH.Sudo {
+			return errNotSudo(user, facts.User)
+		}
+		reply, err := m.Exec(ctx, wire.ExecRequest{Argv: []string{"sudo", "-n", "-l", "-u", user, "/bin/sh"}, Timeout: time.Minute}, func(string, []byte) {})
+		if err != nil {
+			return err
+		}
+		if reply.Exit != 0 {
+			return fault.New(fault.SudoNeeded, "%s may not run hooks as %s", facts.User, user).
+				Fact("sudoers line: %s ALL=(%s) NOPASSWD:SETENV: /bin/sh", facts.User, user).
+				Hint("put the line into /etc/sudoers.d/godeploy on the host, as root").
+				Try("ssh -t root@%s visudo -f /etc/sudoers.d/godeploy", m.Inventory().Address)
+		}
+	}
+	return nil
+}
+
+// hookUsers names the users that hooks run as on a host, each once; the login's own is not among them.
+func hookUsers(env *inventory.Env) []string {
+	var users []string
+	for _, list := range [][]inventory.Hook{env.Hooks.Release, env.Hooks.Once, env.Hooks.After} {
+		for _, h := range list {
+			if user := userOf(env, h.As); user != "" && h.On == "" && !slices.Contains(users, user) {
+				users = append(users, user)
+			}
+		}
+	}
+	return users
 }
 
 // programs names what the release hooks begin with: python, pip and what lies in a shared .venv. It stops

@@ -75,6 +75,15 @@ func (r *Result) Fleet() map[string][]string {
 	return fleet
 }
 
+// Outcomes maps each host to what is true of it.
+func (r *Result) Outcomes() map[string]string {
+	all := map[string]string{}
+	for _, h := range r.Hosts {
+		all[h.Host] = string(h.Outcome)
+	}
+	return all
+}
+
 // checkWhole takes back the word whole when hosts were not on one release before the run either, or
 // one is on a release that nobody has seen serve, or is on the new one from an earlier run. A host that has had no release yet does not count.
 func (r *Result) checkWhole() {

@@ -8,6 +8,7 @@ import (
 
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
+	"godeploy/internal/wire"
 )
 
 // Start starts the service on every host, Stop stops it, and Restart restarts it wave after wave as
@@ -147,6 +148,17 @@ func (r *run) askAgain(ctx context.Context, m *member, cause error) error {
 // BreakLocks removes the locks that dead runs left on the hosts; see Host.BreakLock.
 func BreakLocks(ctx context.Context, f *Fleet) error {
 	return each(ctx, newMembers(f.Env, f.Hosts), f.Parallel, func(ctx context.Context, m *member) error {
-		return m.BreakLock(ctx)
+		state, err := m.State(ctx, nil)
+		if err != nil || state.Holder == nil {
+			return err
+		}
+		if err := m.BreakLock(ctx); err != nil {
+			return err
+		}
+		if a, ok := m.Host.(Auditor); ok {
+			return a.Audit(ctx, wire.AuditEntry{Time: f.Now().UTC(), Run: f.Holder.Run, By: f.Holder.Who, Command: "lock release",
+				Now: state.Current, Outcome: "ok", Verdict: "ok", Message: "held by " + state.Holder.Who})
+		}
+		return nil
 	})
 }

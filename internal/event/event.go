@@ -84,9 +84,10 @@ type Event struct {
 	Changed int `json:"changed,omitempty"` // HostEnd of sync: how many were made or changed
 	Deleted int `json:"deleted,omitempty"` // HostEnd of sync
 
-	Result string              `json:"result,omitempty"` // HostEnd, RunEnd: ok, unchanged, failed, rolled_back, mixed, interrupted, refused
-	Behind []string            `json:"behind,omitempty"` // RunEnd: hosts that a release goes to and this run left out
-	Fleet  map[string][]string `json:"fleet,omitempty"`  // RunEnd: release id to the hosts that serve it; "" is none
+	Result   string              `json:"result,omitempty"`   // HostEnd, RunEnd: ok, unchanged, failed, rolled_back, mixed, interrupted, refused
+	Outcomes map[string]string   `json:"outcomes,omitempty"` // RunEnd: what is true of each host: unchanged, staged, switched, healthy, rolled_back, broken, unknown
+	Behind   []string            `json:"behind,omitempty"`   // RunEnd: hosts that a release goes to and this run left out
+	Fleet    map[string][]string `json:"fleet,omitempty"`    // RunEnd: release id to the hosts that serve it; "" is none
 }
 
 // Reporter takes events. Report may be called from any goroutine, must not keep the Event's slices
