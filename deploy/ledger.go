@@ -11,8 +11,12 @@ import (
 	"godeploy/internal/wire"
 )
 
-// auditTime bounds the writing of the log: a run that is over waits no longer for its last line.
-const auditTime = 5 * time.Second
+// auditTime bounds the writing of the log: a run that is over waits no longer for its last line, and one
+// that a signal ended hardly at all.
+const (
+	auditTime   = 5 * time.Second
+	auditInHand = 800 * time.Millisecond
+)
 
 // audit writes a line into the log of every host that the run had locked. One that cannot be written is
 // told, and changes nothing.
@@ -20,7 +24,11 @@ func (r *run) audit(ctx context.Context) {
 	if !r.locked {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+	limit := auditTime
+	if errors.Is(ctx.Err(), context.Canceled) {
+		limit = auditInHand
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_ = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error { // told per host
 		a, ok := m.Host.(Auditor)
