@@ -153,6 +153,14 @@ func (r *run) returnTo(ctx context.Context, m *member, id string) error {
 // takeAway undoes the first release of a host. Nothing served before it, and nothing does after; or a
 // service that was there before godeploy came runs again as it did.
 func (r *run) takeAway(ctx context.Context, m *member) error {
+	state, err := m.State(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if state.Current == "" && !m.ran { // it was never switched, or is back already
+		m.now = ""
+		return nil
+	}
 	if !m.ran {
 		if err := r.Service.Stop(ctx, m.Host); err != nil {
 			return err

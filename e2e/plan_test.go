@@ -60,6 +60,7 @@ func houseplan() map[string]room {
 		"e2e/hosts/app":   {floor: 9},
 		"e2e/hosts/fleet": {floor: 10, outside: []string{sys}},
 		"e2e/mutants":     {floor: 10},
+		"e2e/chaos":       {floor: 10},
 		"e2e/bench":       {floor: 10, outside: []string{sys}},
 		"e2e":             {floor: 11, outside: []string{crypto, sys}},
 	}

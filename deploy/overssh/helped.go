@@ -32,10 +32,10 @@ type carrier interface {
 }
 
 // Over is a host whose helper is at the other end of rwc: no SSH, no network. It is how the whole of a
-// release is tried in one process. Dial connects from this machine. The host takes rwc over, also when
+// release is tried in one process. Its Dial connects from this machine. The host takes rwc over, also when
 // Over fails; the caller closes the host.
-func Over(ctx context.Context, env *inventory.Env, h inventory.Host, rwc io.ReadWriteCloser) (deploy.Host, error) {
-	client, err := wire.NewClient(ctx, rwc, wire.Options{})
+func Over(ctx context.Context, env *inventory.Env, h inventory.Host, rwc io.ReadWriteCloser, o wire.Options) (deploy.Host, error) {
+	client, err := wire.NewClient(ctx, rwc, o)
 	if err != nil {
 		return nil, fault.OnHost(h.Name, err)
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	Wrap func(filesync.FS) filesync.FS
 	// Boot is taken for the id of the host's boot; "" asks the kernel.
 	Boot string
+	// Silence is how long the controller may say nothing; 0 is 30 s.
+	Silence time.Duration
 }
 
 func newHost(o Options) (*host, error) {
@@ -99,7 +101,7 @@ func on[T any, P message[T]](do func(context.Context, T) (any, error)) wire.Hand
 // ended their programs, what these left behind is killed, a host that was left half-way is finished or
 // undone, and then the locks go.
 func (h *host) serve(ctx context.Context, rwc io.ReadWriteCloser) error {
-	server := &wire.Server{Handler: h.handle, Greet: h.greet}
+	server := &wire.Server{Handler: h.handle, Greet: h.greet, Silence: h.o.Silence}
 	err := server.Serve(ctx, rwc)
 	h.door.close()
 	h.programs.killAll()

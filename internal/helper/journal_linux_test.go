@@ -466,3 +466,17 @@ func TestHealthIsAskedAsAClientWould(t *testing.T) {
 		t.Errorf("another release: got %v", err)
 	}
 }
+
+// A manifest that was never put in place is nobody's: the next run removes it.
+func TestSweepTakesHalfManifests(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	half := filepath.Join(s.Path, treesDir, "."+id(1)+".new")
+	write(t, half, "half of it")
+	if err := s.Prepare(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}

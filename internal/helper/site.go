@@ -279,6 +279,10 @@ func litter(trees, records, manifests, keep []string) []string {
 	}
 	for _, m := range manifests {
 		_, half := unfinished(m)
+		if temp, ok := strings.CutSuffix(m, ".new"); ok && strings.HasPrefix(temp, ".") { // never put in place
+			out = append(out, treesDir+"/"+m)
+			continue
+		}
 		if (wire.CheckID(m) == nil || half) && (!slices.Contains(trees, m) || slices.Contains(out, releasesDir+"/"+m)) {
 			out = append(out, treesDir+"/"+m)
 		}
