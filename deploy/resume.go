@@ -29,7 +29,11 @@ func (r *run) resume(ctx context.Context, want Want) error {
 	if err := r.check(ctx); err != nil {
 		return err
 	}
-	if _, err := r.begun(want.Resume); err != nil { // again, now that nobody else can change it
+	lacking, err = r.begun(want.Resume) // again, now that nobody else can change it
+	if err == nil && len(lacking) > 0 && r.source == nil {
+		err = r.sameTree(ctx, want, lacking)
+	}
+	if err != nil {
 		return err
 	}
 	if r.settle(ctx); len(r.todo()) == 0 {

@@ -110,6 +110,30 @@ func TestResumeSendsOnlyWhereItLacks(t *testing.T) {
 	}
 }
 
+// Another run may have removed the release in the moment before the lock was had.
+func TestResumeSendsWhatWentMissingMeanwhile(t *testing.T) {
+	t.Parallel()
+	w, clock, _ := released(t, "", "a", "b")
+	env := smallest(t, "")
+	w.fail = planted("b", "restart")
+	tree := source(t, "v2")
+	failed, err := w.fleet(env, clock).Release(t.Context(), Want{Scan: tree})
+	if err == nil {
+		t.Fatal("the release came out")
+	}
+	w.fail = func(host, step, _ string) error {
+		if host == "a" && step == "lock" {
+			h := w.hosts[1]
+			h.state.Releases = h.state.Releases[:1]
+		}
+		return nil
+	}
+	got, err := w.fleet(env, clock).Release(t.Context(), Want{Scan: tree, Resume: failed.Release})
+	if err != nil || got.Verdict != Done || w.hosts[1].serving != failed.Release {
+		t.Errorf("got %v, %v, want done", got.Verdict, err)
+	}
+}
+
 func TestResumeRefusesWhatIsOver(t *testing.T) {
 	t.Parallel()
 	w, clock, first := released(t, "", "a", "b")

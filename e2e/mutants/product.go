@@ -3,7 +3,7 @@ package main
 // product is the table of defects in godeploy itself. A row is easiest made from a bug that was fixed:
 // the old text is the fix, the new text the bug.
 func product() []mutant {
-	return append(release(), rooms()...)
+	return append(release(), append(transaction(), rooms()...)...)
 }
 
 // release are defects in how a release goes over the fleet.
@@ -17,12 +17,12 @@ func release() []mutant {
 		},
 		{
 			Name: "deploy: hosts that were switched are not undone",
-			File: "deploy/roll.go", Old: "	r.undo(ctx, touched)\n", New: "",
+			File: "deploy/undo.go", Old: "	r.undo(ctx, touched)\n", New: "",
 			Test: deploy, Says: "want everything undone",
 		},
 		{
 			Name: "deploy: the same tree counts as served without a proof",
-			File: "deploy/release.go", Old: "		if err := r.Service.Serves(ctx, m.Host, id); err != nil {\n			return err\n		}\n", New: "",
+			File: "deploy/resume.go", Old: "	if err := r.Service.Serves(ctx, m.Host, id); err != nil {\n		return err\n	}\n", New: "",
 			Test: deploy, Says: "FAIL: TestNothingNewIsProvenNotAssumed",
 		},
 		{
@@ -49,6 +49,43 @@ func release() []mutant {
 			Name: "e2e: a restart is believed, not proven",
 			File: "deploy/process/prove.go", Old: "	if err := s.manager.signal(ctx, h, master, \"HUP\"); err != nil {\n", New: "	if true {\n		return nil\n	}\n	if err := s.manager.signal(ctx, h, master, \"HUP\"); err != nil {\n",
 			Test: "go test -count=1 -run 'TestReleaseEndToEnd$' ./e2e", Says: "FAIL: TestReleaseEndToEnd",
+		},
+	}
+}
+
+// transaction are defects in what makes a release one step over the fleet.
+func transaction() []mutant {
+	const model = "go test -count=1 -run 'TestNoFaultBreaksAPromise|Undo|Lost|StaysAway|Fail|Resume' ./deploy -rapid.checks=1000"
+	return []mutant{
+		{
+			Name: "deploy: an undo restarts nothing",
+			File: "deploy/undo.go", Old: "	err := r.serve(ctx, m, id, true)\n", New: "	err := error(nil)\n",
+			Test: model, Says: "FAIL: TestNoFaultBreaksAPromise",
+		},
+		{
+			Name: "deploy: a host switches before all are staged",
+			File: "deploy/release.go", Old: "	if err := r.stageAll(ctx); err != nil {\n		return r.abandon(ctx, err)\n	}\n", New: "	_ = r.stageAll(ctx)\n",
+			Test: model, Says: "FAIL: TestNoFaultBreaksAPromise",
+		},
+		{
+			Name: "deploy: hosts that are out of service do not count",
+			File: "deploy/waves.go", Old: "spare = max(p.Most-len(s.Out), 0)", New: "spare = p.Most",
+			Test: "go test -count=1 -run 'TestWaves|TestARollout' ./deploy", Says: "FAIL: TestWaves",
+		},
+		{
+			Name: "deploy: what could not be asked counts as back",
+			File: "deploy/undo.go", Old: "	case lost(err):\n		result = Unknown\n", New: "	case lost(err):\n",
+			Test: model, Says: "FAIL: TestAHostThatStaysAwayIsUnknown",
+		},
+		{
+			Name: "deploy: a failed release pushes good ones out",
+			File: "deploy/pick.go", Old: "	drop(false)\n	drop(true)\n", New: "	drop(true)\n	drop(false)\n",
+			Test: "go test -count=1 -run Prunable ./deploy", Says: "FAIL: TestPrunable",
+		},
+		{
+			Name: "deploy: a resumed release is sent again",
+			File: "deploy/stage.go", Old: "if _, has := find(m.state, r.release.ID); has {", New: "if _, has := find(m.state, r.release.ID); has && false {",
+			Test: model, Says: "(*run).stageAll", // there is no source to send from
 		},
 	}
 }
