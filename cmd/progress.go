@@ -10,8 +10,9 @@ import (
 
 // pace is how far something has come, and how fast it has been lately.
 type pace struct {
-	done, total int64
-	marks       []paceMark // about one a second, the oldest first
+	done, total    int64
+	files, ofFiles int
+	marks          []paceMark // about one a second, the oldest first
 }
 
 type paceMark struct {
@@ -23,7 +24,7 @@ type paceMark struct {
 const paceWindow = 6
 
 func (p *pace) learn(e event.Event) {
-	p.done, p.total = e.Done, e.Total
+	p.done, p.total, p.files, p.ofFiles = e.Done, e.Total, e.Files, e.OfFiles
 	if n := len(p.marks); n == 0 || e.Time.Sub(p.marks[n-1].at) >= time.Second {
 		p.marks = append(p.marks, paceMark{e.Time, e.Done})
 	}
@@ -56,14 +57,17 @@ func (p *pace) left(now time.Time) (time.Duration, bool) {
 	return time.Duration(seconds * float64(time.Second)), true
 }
 
-// text says it: "12.0 MB of 128.0 MB, 14.2 MB/s, 8.2s left".
+// text says it: "12.0 MB of 128.0 MB, 1,204 of 11,478 files, 14.2 MB/s, 8.2s left".
 func (p *pace) text(now time.Time) string {
 	left, known := p.left(now)
-	return paceText(p.done, p.total, p.rate(now), left, known)
+	return p.sum(p.rate(now), left, known)
 }
 
-func paceText(done, total int64, rate float64, left time.Duration, known bool) string {
-	text := fmt.Sprintf("%s of %s", deploy.Size(done), deploy.Size(total))
+func (p *pace) sum(rate float64, left time.Duration, known bool) string {
+	text := fmt.Sprintf("%s of %s", deploy.Size(p.done), deploy.Size(p.total))
+	if p.ofFiles > 0 {
+		text += fmt.Sprintf(", %s of %s files", deploy.Count(p.files), deploy.Count(p.ofFiles))
+	}
 	if rate >= 1 {
 		text += ", " + deploy.Size(int64(rate)) + "/s"
 	}
@@ -76,13 +80,14 @@ func paceText(done, total int64, rate float64, left time.Duration, known bool) s
 // pace sums the hosts: rates add up, and it takes as long as the slowest host does. "" is for a phase
 // that sends nothing.
 func (s *state) pace() string {
-	var done, total int64
+	var all pace
 	var rate float64
 	var left time.Duration
 	known := false
 	for i := range s.hosts {
 		h := &s.hosts[i]
-		done, total = done+h.pace.done, total+h.pace.total
+		all.done, all.total = all.done+h.pace.done, all.total+h.pace.total
+		all.files, all.ofFiles = all.files+h.pace.files, all.ofFiles+h.pace.ofFiles
 		if h.ended {
 			continue
 		}
@@ -91,8 +96,8 @@ func (s *state) pace() string {
 			left, known = max(left, l), true
 		}
 	}
-	if total == 0 {
+	if all.total == 0 {
 		return ""
 	}
-	return paceText(done, total, rate, left, known)
+	return all.sum(rate, left, known)
 }

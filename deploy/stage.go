@@ -73,8 +73,9 @@ func (r *run) sendOptions(m *member) filesync.SendOptions {
 		Compress: r.Env.Sync.Compress,
 		Hosts:    len(r.members),
 		Peer:     r.Env.Name + " " + m.name + " " + SiteOf(r.Env, m.Inventory()).Path,
-		Progress: func(done, total int64) {
-			r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Done: done, Total: total, Unit: "bytes"})
+		Progress: func(p filesync.Progress) {
+			r.Report.Report(event.Event{Type: event.Progress, Host: m.name, Phase: "sync", Unit: "bytes",
+				Done: p.Bytes, Total: p.TotalBytes, Files: p.Files, OfFiles: p.TotalFiles})
 		},
 	}
 }

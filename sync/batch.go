@@ -51,12 +51,12 @@ func lotOf(e *Entry) lot {
 // batcher gathers records and gives them on as whole frames. The zero value is not usable.
 type batcher struct {
 	compress string // as in SendOptions
-	emit     func(frame []byte, content int) error
+	emit     func(frame []byte, of load) error
 	// fast reports whether the line takes more than compressing gives; content that has no
 	// neighbours to learn from is not worth the time then.
 	fast  func() bool
 	raw   []byte
-	bytes int // content bytes in raw
+	of    load // what raw holds
 	from  lot
 	z     *zstd.Encoder
 	out   bytes.Buffer
@@ -64,7 +64,7 @@ type batcher struct {
 }
 
 // newBatcher makes a batcher for about total bytes of content.
-func newBatcher(compress string, total int64, emit func([]byte, int) error, fast func() bool) (*batcher, error) {
+func newBatcher(compress string, total int64, emit func([]byte, load) error, fast func() bool) (*batcher, error) {
 	b := &batcher{compress: compress, emit: emit, fast: fast}
 	if compress == "off" {
 		return b, nil
@@ -76,9 +76,15 @@ func newBatcher(compress string, total int64, emit func([]byte, int) error, fast
 	return b, err
 }
 
-// add takes in one unit: its whole content, or a patch of content bytes.
-func (b *batcher) add(data []byte, patch bool, content int, from lot) error {
-	if b.bytes > 0 && b.from != from {
+// load is how much of the source a batch stands for.
+type load struct {
+	bytes int
+	files int // that begin in it
+}
+
+// add takes in one unit: its whole content, or a patch that stands for it.
+func (b *batcher) add(data []byte, patch bool, of load, from lot) error {
+	if b.of.bytes > 0 && b.from != from {
 		if err := b.flush(); err != nil {
 			return err
 		}
@@ -90,7 +96,7 @@ func (b *batcher) add(data []byte, patch bool, content int, from lot) error {
 	}
 	b.raw = binary.AppendUvarint(b.raw, head)
 	b.raw = append(b.raw, data...)
-	b.bytes += content
+	b.of.bytes, b.of.files = b.of.bytes+of.bytes, b.of.files+of.files
 	if len(b.raw) < batchSize {
 		return nil
 	}
@@ -106,9 +112,9 @@ func (b *batcher) flush() error {
 	if err != nil {
 		return err
 	}
-	n := b.bytes
-	b.raw, b.bytes = b.raw[:0], 0
-	return b.emit(frame, n)
+	of := b.of
+	b.raw, b.of = b.raw[:0], load{}
+	return b.emit(frame, of)
 }
 
 // frame makes a frame of what was gathered; it is the caller's.

@@ -54,11 +54,17 @@ type ScanOptions struct {
 // a file with holes takes no room on its own disk and all of it on the host's.
 const DefaultMaxFile = 64 << 30
 
+// Progress is how much of what is lacking has been sent. A file counts from its first byte.
+type Progress struct {
+	Bytes, TotalBytes int64 // of content, as it is at the source
+	Files, TotalFiles int
+}
+
 // SendOptions are the sender's. The zero value is fit for use.
 type SendOptions struct {
 	Compress string // "auto", "zstd" or "" compresses; "off" does not
-	// Progress is told the content bytes sent and to be sent, often, from one goroutine.
-	Progress func(done, total int64)
+	// Progress is told how far the sending has come, often, from one goroutine.
+	Progress func(Progress)
 	// Expect is the root of the tree that the host will build on, as far as the caller knows. The
 	// tree is told at once then, and anew when it was wrong.
 	Expect Hash

@@ -11,7 +11,8 @@ import (
 
 // content sends the units asked for, in order.
 func (s *sender) content(want *wanted) error {
-	s.total += s.src.size(want.units)
+	bytes, files := s.src.size(want.units)
+	s.at.TotalBytes, s.at.TotalFiles = s.at.TotalBytes+bytes, s.at.TotalFiles+files
 	var err error
 	if s.o.Hosts > 1 {
 		err = s.shared(want)
@@ -24,18 +25,23 @@ func (s *sender) content(want *wanted) error {
 	return s.out.last(frameEnd, nil)
 }
 
-// size is how many bytes of content a set of units has.
-func (src *Source) size(units *unitSet) (n int64) {
+// size is how many bytes of content a set of units has, and of how many files.
+func (src *Source) size(units *unitSet) (bytes int64, files int) {
+	var last *Entry
 	_ = units.each(src.Manifest, func(_ int, e *Entry, k int) error { // the function never fails
-		n += int64(e.unitSize(k))
+		bytes += int64(e.unitSize(k))
+		if e != last {
+			files, last = files+1, e
+		}
 		return nil
 	})
-	return n
+	return bytes, files
 }
 
 // produce reads units and gives them on as frames. It stops when ctx ends.
-func (src *Source) produce(ctx context.Context, want *wanted, compress string, emit func([]byte, int) error, fast func() bool) error {
-	b, err := newBatcher(compress, src.size(want.units), emit, fast)
+func (src *Source) produce(ctx context.Context, want *wanted, compress string, emit func([]byte, load) error, fast func() bool) error {
+	bytes, _ := src.size(want.units)
+	b, err := newBatcher(compress, bytes, emit, fast)
 	if err != nil {
 		return err
 	}
@@ -43,6 +49,7 @@ func (src *Source) produce(ctx context.Context, want *wanted, compress string, e
 	units := unitReader{src: src}
 	defer units.close()
 	signed := want.signed
+	var last *Entry
 	err = want.units.each(src.Manifest, func(unit int, e *Entry, n int) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -51,14 +58,17 @@ func (src *Source) produce(ctx context.Context, want *wanted, compress string, e
 		if err != nil {
 			return err
 		}
-		size := len(data)
+		of := load{bytes: len(data)}
+		if e != last {
+			of.files, last = 1, e
+		}
 		if len(signed) > 0 && signed[0].unit == unit {
 			patch := makePatch(signed[0].signature, data)
 			if signed = signed[1:]; patch != nil {
-				return b.add(patch, true, size, small)
+				return b.add(patch, true, of, small)
 			}
 		}
-		return b.add(data, false, size, lotOf(e))
+		return b.add(data, false, of, lotOf(e))
 	})
 	if err != nil {
 		return err
@@ -81,8 +91,8 @@ func makePatch(signature, data []byte) []byte {
 
 // queued is a frame on its way to the line.
 type queued struct {
-	frame   []byte
-	content int
+	frame []byte
+	of    load
 }
 
 // queueLength is how many frames wait for the line at most.
@@ -97,14 +107,14 @@ func (s *sender) direct(want *wanted) error {
 	var hungry atomic.Int32 // how many more frames of late found the line waiting than did not
 	go func() {
 		defer close(queue)
-		failed <- s.src.produce(ctx, want, s.o.Compress, func(frame []byte, content int) error {
+		failed <- s.src.produce(ctx, want, s.o.Compress, func(frame []byte, of load) error {
 			if len(queue) == 0 {
 				hungry.Store(min(hungry.Load()+1, 4*queueLength))
 			} else {
 				hungry.Store(max(hungry.Load()-1, 0))
 			}
 			select {
-			case queue <- queued{frame, content}:
+			case queue <- queued{frame, of}:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -135,7 +145,7 @@ func (s *sender) drain(queue <-chan queued) error {
 				return err
 			}
 		}
-		s.progress(q.content)
+		s.progress(q.of)
 	}
 	return nil
 }
@@ -143,13 +153,14 @@ func (s *sender) drain(queue <-chan queued) error {
 // shared sends content that is read and compressed once for all hosts that lack the same.
 func (s *sender) shared(want *wanted) error {
 	frames := s.src.memo.content(want.key, s.o.Spool, func(ctx context.Context, to *spool) error {
-		return s.src.produce(ctx, want, s.o.Compress, func(frame []byte, content int) error {
-			// What the batch holds tells the readers of the spool how far they are.
-			return to.append(binary.BigEndian.AppendUint32(frame, uint32(content)))
+		return s.src.produce(ctx, want, s.o.Compress, func(frame []byte, of load) error {
+			// What the batch stands for tells the readers of the spool how far they are.
+			frame = binary.BigEndian.AppendUint32(frame, uint32(of.bytes))
+			return to.append(binary.BigEndian.AppendUint32(frame, uint32(of.files)))
 		}, nil)
 	})
 	in := &frameReader{r: &spoolReader{s: frames, ctx: s.ctx}}
-	var content [4]byte
+	var of [8]byte
 	for {
 		t, payload, err := in.read()
 		switch {
@@ -160,12 +171,12 @@ func (s *sender) shared(want *wanted) error {
 		case s.gone.Load():
 			return errStopped
 		}
-		if _, err := io.ReadFull(in.r, content[:]); err != nil {
+		if _, err := io.ReadFull(in.r, of[:]); err != nil {
 			return err
 		}
 		if err := s.out.last(t, payload); err != nil {
 			return err
 		}
-		s.progress(int(binary.BigEndian.Uint32(content[:])))
+		s.progress(load{int(binary.BigEndian.Uint32(of[:4])), int(binary.BigEndian.Uint32(of[4:]))})
 	}
 }

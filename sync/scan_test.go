@@ -303,16 +303,18 @@ func TestCancelEndsBothSides(t *testing.T) {
 func TestProgressGoesToTheEnd(t *testing.T) {
 	t.Parallel()
 	src := scanDir(t, put(t, map[string]string{"a": "xy", "big": noise(1, 300_000)}))
-	var last, total int64
-	o := SendOptions{Progress: func(done, all int64) {
-		if done < last {
-			t.Errorf("went back from %d to %d", last, done)
+	for _, hosts := range []int{1, 2} {
+		var last Progress
+		o := SendOptions{Hosts: hosts, Progress: func(p Progress) {
+			if p.Bytes < last.Bytes || p.Files < last.Files {
+				t.Errorf("went back from %+v to %+v", last, p)
+			}
+			last = p
+		}}
+		e := transfer(t, src, o, ReceiveOptions{FS: openDir(t, t.TempDir()), ID: "r1", UID: -1, GID: -1})
+		ok(t, errors.Join(e.sendErr, e.receiveErr))
+		if want := (Progress{300_002, 300_002, 2, 2}); last != want {
+			t.Errorf("%d hosts: ended at %+v", hosts, last)
 		}
-		last, total = done, all
-	}}
-	e := transfer(t, src, o, ReceiveOptions{FS: openDir(t, t.TempDir()), ID: "r1", UID: -1, GID: -1})
-	ok(t, errors.Join(e.sendErr, e.receiveErr))
-	if last != 300_002 || total != 300_002 {
-		t.Errorf("ended at %d of %d", last, total)
 	}
 }

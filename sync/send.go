@@ -54,8 +54,7 @@ type sender struct {
 	conn   *counted
 	in     *frameReader
 	out    *frameWriter
-	done   int64 // content bytes sent
-	total  int64
+	at     Progress
 	answer chan reply
 	gone   atomic.Bool // the receiver has said its last word
 }
@@ -232,9 +231,9 @@ func (s *sender) fail(err error) error {
 	return lost(errors.New("receiver was done before everything was sent"))
 }
 
-func (s *sender) progress(n int) {
-	s.done += int64(n)
+func (s *sender) progress(of load) {
+	s.at.Bytes, s.at.Files = s.at.Bytes+int64(of.bytes), s.at.Files+of.files
 	if s.o.Progress != nil {
-		s.o.Progress(s.done, s.total)
+		s.o.Progress(s.at)
 	}
 }

@@ -428,11 +428,11 @@ func FuzzWant(f *testing.F) {
 
 func FuzzBatches(f *testing.F) {
 	var frames bytes.Buffer
-	b, err := newBatcher("zstd", 100, func(frame []byte, _ int) error { frames.Write(frame); return nil }, nil)
+	b, err := newBatcher("zstd", 100, func(frame []byte, _ load) error { frames.Write(frame); return nil }, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := errors.Join(b.add([]byte("content"), false, 7, small), b.flush()); err != nil {
+	if err := errors.Join(b.add([]byte("content"), false, load{7, 1}, small), b.flush()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(frames.Bytes(), 7)

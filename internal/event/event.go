@@ -46,6 +46,9 @@ type Event struct {
 	Done  int64  `json:"done,omitempty"`  // Progress
 	Total int64  `json:"total,omitempty"` // Progress
 	Unit  string `json:"unit,omitempty"`  // Progress: bytes, files, hosts
+	// Progress in bytes: the files that were begun, and how many there are.
+	Files   int `json:"files,omitempty"`
+	OfFiles int `json:"of_files,omitempty"`
 
 	Command  string   `json:"command,omitempty"` // RunStart: the verb; CmdStart, CmdEnd: the command line
 	Env      string   `json:"env,omitempty"`
