@@ -65,6 +65,13 @@ func (w *world) did(h *fakeHost, step, id string) error {
 	return h.heard(w.late, step, id)
 }
 
+// change is how a step does what it does: the world may be looked at meanwhile.
+func (w *world) change(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do()
+}
+
 func (h *fakeHost) heard(say func(host, step, id string) error, step, id string) error {
 	if say == nil {
 		return nil
@@ -90,8 +97,11 @@ func (h *fakeHost) Inventory() inventory.Host {
 func (h *fakeHost) Facts() wire.HelloReply { return wire.HelloReply{User: "deploy", UID: 1000} }
 func (h *fakeHost) State(context.Context, []string) (wire.State, error) {
 	err := h.w.step(h, "state", "")
-	s := h.state
-	s.Releases = slices.Clone(s.Releases)
+	var s wire.State
+	h.w.change(func() {
+		s = h.state
+		s.Releases = slices.Clone(s.Releases)
+	})
 	return s, err
 }
 func (h *fakeHost) Lock(_ context.Context, holder wire.Holder) (*wire.Holder, error) {
@@ -109,7 +119,7 @@ func (h *fakeHost) Stage(_ context.Context, req wire.StageRequest, src *filesync
 	if err := h.w.step(h, "stage", req.Release.ID); err != nil {
 		return wire.StageReply{}, filesync.Stats{}, err
 	}
-	h.state.Releases = append(h.state.Releases, req.Release)
+	h.w.change(func() { h.state.Releases = append(h.state.Releases, req.Release) })
 	return wire.StageReply{Files: len(src.Manifest.Entries)}, filesync.Stats{}, h.w.did(h, "stage", req.Release.ID)
 }
 func (h *fakeHost) Switch(_ context.Context, id, expect string) (string, error) {
@@ -123,13 +133,17 @@ func (h *fakeHost) Switch(_ context.Context, id, expect string) (string, error) 
 		return "", fault.New(fault.ReleaseUnknown, "no release %s", id)
 	}
 	before := h.state.Current
-	h.state.Current, h.state.Dangling = id, false
+	h.w.change(func() { h.state.Current, h.state.Dangling = id, false })
 	return before, h.w.did(h, "switch", id)
 }
 func (h *fakeHost) Mark(_ context.Context, id string, mark wire.Mark, previous string) error {
 	if err := h.w.step(h, "mark "+string(mark), id); err != nil {
 		return err
 	}
+	h.w.change(func() { h.marked(id, mark, previous) })
+	return h.w.did(h, "mark "+string(mark), id)
+}
+func (h *fakeHost) marked(id string, mark wire.Mark, previous string) {
 	for i := range h.state.Releases {
 		if h.state.Releases[i].ID == id {
 			h.state.Releases[i].Mark = mark
@@ -141,14 +155,15 @@ func (h *fakeHost) Mark(_ context.Context, id string, mark wire.Mark, previous s
 	if mark == wire.MarkHealthy && h.state.Journal.Open() && h.state.Journal.To == id {
 		h.note(wire.StepDone)
 	}
-	return h.w.did(h, "mark "+string(mark), id)
 }
 func (h *fakeHost) Remove(_ context.Context, ids []string) ([]string, error) {
 	if err := h.w.step(h, "remove", ids[0]); err != nil {
 		return nil, err
 	}
-	h.state.Releases = slices.DeleteFunc(h.state.Releases, func(r wire.Release) bool {
-		return slices.Contains(ids, r.ID) && r.ID != h.state.Current
+	h.w.change(func() {
+		h.state.Releases = slices.DeleteFunc(h.state.Releases, func(r wire.Release) bool {
+			return slices.Contains(ids, r.ID) && r.ID != h.state.Current
+		})
 	})
 	return nil, nil
 }
@@ -180,7 +195,7 @@ func (s fakeService) Stop(_ context.Context, h Host) error {
 	if err := s.w.step(s.on(h), "stop", ""); err != nil {
 		return err
 	}
-	s.on(h).running, s.on(h).serving = false, ""
+	s.w.change(func() { s.on(h).running, s.on(h).serving = false, "" })
 	return nil
 }
 func (s fakeService) Restart(_ context.Context, h Host, id string, _ bool) error {
@@ -190,7 +205,7 @@ func (s fakeService) Restart(_ context.Context, h Host, id string, _ bool) error
 	if got := s.on(h).state.Current; got != id {
 		return fmt.Errorf("restarted on %q, want %q", got, id)
 	}
-	s.on(h).running, s.on(h).serving = true, id
+	s.w.change(func() { s.on(h).running, s.on(h).serving = true, id })
 	return s.w.did(s.on(h), "restart", id)
 }
 func (s fakeService) Serves(_ context.Context, h Host, id string) error {

@@ -16,7 +16,9 @@ func (h *fakeHost) Arm(_ context.Context, req wire.ArmRequest) error {
 	if err := h.w.step(h, "arm", req.To); err != nil {
 		return err
 	}
-	h.state.Journal = &wire.Journal{Holder: req.Holder, Step: wire.StepSwitching, From: h.state.Current, To: req.To, Back: req.Back}
+	h.w.change(func() {
+		h.state.Journal = &wire.Journal{Holder: req.Holder, Step: wire.StepSwitching, From: h.state.Current, To: req.To, Back: req.Back}
+	})
 	return h.w.did(h, "arm", req.To)
 }
 
@@ -25,7 +27,7 @@ func (h *fakeHost) Reach(_ context.Context, step wire.Step) error {
 		return err
 	}
 	if j := h.state.Journal; j.Open() || j != nil && step == wire.StepUndoing {
-		h.note(step)
+		h.w.change(func() { h.note(step) })
 	}
 	return h.w.did(h, "reach "+string(step), "")
 }
@@ -48,7 +50,7 @@ func (h *fakeHost) Recover(context.Context) (wire.Recovered, error) {
 	if err := h.w.step(h, "restart", found.Back); err != nil {
 		return wire.Recovered{Did: "kept", Current: h.state.Current, Journal: found, Why: err.Error()}, nil
 	}
-	h.alone()
+	h.w.change(h.alone)
 	return wire.Recovered{Did: "undone", Current: h.state.Current, Journal: found}, h.w.did(h, "recover", "")
 }
 

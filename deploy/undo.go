@@ -24,11 +24,9 @@ func (r *run) cleanup(ctx context.Context) (context.Context, context.CancelFunc)
 	if errors.Is(ctx.Err(), context.Canceled) { // by a signal; the run's own time limit ends it otherwise
 		limit = stopTime
 	}
-	return context.WithTimeoutCause(context.WithoutCancel(ctx), limit, errNoTime)
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), limit,
+		fault.New(fault.Interrupted, "the time to put the host back was up"))
 }
-
-// errNoTime is why a host is not put back: the time for it was up.
-var errNoTime = fault.New(fault.Interrupted, "the time to put the host back was up")
 
 // breach is what happens when a wave fails: undo everywhere, or stop where it is.
 func (r *run) breach(ctx context.Context, cause error) error {
