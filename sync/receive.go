@@ -69,6 +69,7 @@ func receive(ctx context.Context, o *ReceiveOptions, l layout, rw io.ReadWriter)
 	if ctx.Err() != nil {
 		return r.stats, ctx.Err()
 	}
+	defer closeLater(rw)()
 	r.fail(err)
 	return r.stats, err
 }
@@ -340,7 +341,7 @@ func (r *receiver) twice() error {
 		Hint("the disk or the connection changes what goes through it")
 }
 
-// fail tells the sender and reads on until it has heard.
+// fail tells the sender and reads on until it has heard, or so much has come that it never will.
 func (r *receiver) fail(err error) {
 	if r.out.last(frameError, encodeFault(err)) != nil {
 		return // nobody is there
@@ -348,11 +349,12 @@ func (r *receiver) fail(err error) {
 	if _, told := errors.AsType[peerError](err); told {
 		return
 	}
-	for !r.in.bad {
-		t, _, err := r.in.read()
+	for dropped := 0; !r.in.bad && dropped < maxDropped; {
+		t, payload, err := r.in.read()
 		if err != nil || t == frameStop || t == frameError {
 			return
 		}
+		dropped += max(len(payload), leastFrame)
 	}
 }
 

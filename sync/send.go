@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"godeploy/internal/fault"
 )
@@ -14,8 +15,8 @@ import (
 // is and sends what is lacking there. One Source serves many Sends at once; what several hosts lack
 // alike is read and compressed once (SendOptions.Hosts).
 //
-// When ctx ends and rw is an io.Closer, Send closes it to get free; else the caller sees to it that
-// rw's calls return. A Write that fails must make a waiting Read return too, as every connection
+// When ctx ends and rw is an io.Closer, Send closes it to get free, and so it does when the other end has
+// not heard of an error 20 seconds later; else the caller sees to it that rw's calls return. A Write that fails must make a waiting Read return too, as every connection
 // does. After an error the stream is of no further use.
 func Send(ctx context.Context, src *Source, rw io.ReadWriter, o SendOptions) (Stats, error) {
 	stop := closeAfter(ctx, rw)
@@ -24,7 +25,7 @@ func Send(ctx context.Context, src *Source, rw io.ReadWriter, o SendOptions) (St
 	if o.Expect.IsZero() {
 		o.Expect = lastSent(src.cache, o.Peer)
 	}
-	s := &sender{ctx: ctx, src: src, o: o, conn: c, in: &frameReader{r: c}, out: newFrameWriter(c)}
+	s := &sender{ctx: ctx, src: src, o: o, rw: rw, conn: c, in: &frameReader{r: c}, out: newFrameWriter(c)}
 	stats, err := s.run()
 	stats.Sent, stats.Received = c.wrote, c.read
 	if err == nil {
@@ -46,11 +47,23 @@ func closeAfter(ctx context.Context, rw io.ReadWriter) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.Close() }) // nobody is left to hear of it
 }
 
+// closeLater closes rw, if that can be done, unless stop is called in time: an end that has given up waits
+// no longer for the other to hear of it.
+func closeLater(rw io.ReadWriter) (stop func()) {
+	c, ok := rw.(io.Closer)
+	if !ok {
+		return func() {}
+	}
+	timer := time.AfterFunc(patience, func() { _ = c.Close() }) // nobody is left to hear of it
+	return func() { timer.Stop() }
+}
+
 // sender is one Send under way.
 type sender struct {
 	ctx    context.Context
 	src    *Source
 	o      SendOptions
+	rw     io.ReadWriter
 	conn   *counted
 	in     *frameReader
 	out    *frameWriter
@@ -214,6 +227,7 @@ func (s *sender) refused(err error) error {
 // fail ends the conversation from this side. When nothing more could be written, or needed to be,
 // the receiver's last word is the reason; else err is, and the receiver is told.
 func (s *sender) fail(err error) error {
+	defer closeLater(s.rw)()
 	ours := err != errStopped && s.conn.writeErr == nil
 	if ours {
 		_ = s.out.last(frameError, encodeFault(err)) // see refused

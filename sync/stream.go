@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -17,7 +18,13 @@ const (
 	maxWindow   = 8 << 20         // bytes a compressed stream may refer back
 	maxRounds   = 2               // times content is asked for
 	frameHead   = 5               // bytes before a payload
+	maxPadding  = 2 << 20         // bytes by which a long message may be longer than what it holds
+	maxDropped  = 256 << 20       // bytes that are read and dropped of a sender that goes on after an error
+	leastFrame  = 4 << 10         // bytes that a frame counts there, however short it is
 )
+
+// patience is how long an end that has given up waits for the other one to hear of it.
+const patience = 20 * time.Second
 
 // frameType says what a frame holds.
 type frameType byte
@@ -179,7 +186,7 @@ func (f *frameReader) long(t frameType, first []byte, decode func(io.Reader) err
 		return err
 	}
 	defer z.Close()
-	if err := decode(z); err != nil {
+	if err := decode(heldReader{z, l}); err != nil {
 		return err
 	}
 	var more [1]byte
@@ -198,6 +205,20 @@ type longReader struct {
 	t    frameType
 	rest []byte
 	done bool
+	took int64 // bytes that came
+	held int64 // bytes that were in them
+}
+
+// heldReader reads what a long message holds and counts it.
+type heldReader struct {
+	r io.Reader
+	l *longReader
+}
+
+func (h heldReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.l.held += int64(n)
+	return n, err
 }
 
 func (l *longReader) Read(p []byte) (int, error) {
@@ -207,6 +228,9 @@ func (l *longReader) Read(p []byte) (int, error) {
 			return 0, cut(err)
 		}
 		l.rest, l.done = payload, len(payload) == 0
+		if l.took += int64(max(len(payload), leastFrame)); l.took > l.held+maxPadding { // decompressing may give nothing for ever
+			return 0, errors.New("message is longer than what it holds")
+		}
 	}
 	if l.done {
 		return 0, io.EOF

@@ -1,0 +1,5 @@
+//go:build !race
+
+package filesync
+
+const raceFactor = 1
