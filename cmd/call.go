@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"godeploy/deploy"
 	"godeploy/inventory"
 
 	"github.com/urfave/cli/v2"
@@ -27,6 +28,8 @@ type call struct {
 	file      *inventory.File // after ENV was looked for
 	env       *inventory.Env  // nil when the command takes none
 	envChosen string          // where the environment comes from, when the line does not name it
+
+	mask deploy.Mask // hides the secrets that the command came to know
 
 	abandoned bool // the command still runs, and nothing of it may be looked at; Main's own
 

@@ -34,11 +34,12 @@ func (c *call) errorText(err error) string {
 	return b.String()
 }
 
-// nearby writes places in files as a person in this folder would: godeploy.toml:12, not /home/….
+// nearby writes places in files as a person in this folder would: godeploy.toml:12, not /home/…; and
+// nothing of what is secret.
 func (c *call) nearby(all []*fault.Error) []*fault.Error {
 	var out []*fault.Error
 	for _, f := range all {
-		near := *f
+		near := *c.mask.HideFault(f)
 		near.Pos.File = c.relative(f.Pos.File)
 		out = append(out, &near)
 	}

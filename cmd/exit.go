@@ -77,7 +77,7 @@ func codeOfFault(code fault.Code) int {
 	switch code {
 	case fault.Usage, fault.ConfigSyntax, fault.ConfigUnknownKey, fault.ConfigValue, fault.ConfigNotBuilt,
 		fault.ConfigMissing, fault.EnvUnknown, fault.HostUnknown, fault.LimitEmpty, fault.ConfirmNeeded,
-		fault.BranchRefused, fault.TreeDirty, fault.ReleaseUnknown, fault.DeleteRefused:
+		fault.BranchRefused, fault.TreeDirty, fault.ReleaseUnknown, fault.DeleteRefused, fault.SchemaAhead:
 		return exitUsage
 	case fault.SSHRefused, fault.SSHTimeout, fault.SSHAuth, fault.SSHHostKeyUnknown, fault.SSHHostKeyChanged,
 		fault.SSHJump, fault.SSHLost:

@@ -58,7 +58,7 @@ func (c *call) over(connected []deploy.Host, report event.Reporter) *deploy.Flee
 	return &deploy.Fleet{
 		Env: c.env, Hosts: connected, Service: process.New(c.env, report), Local: hooks.Local{Environ: c.sys.Environ},
 		Report: report, Parallel: c.opt.Parallel, Holder: c.holder(), Now: c.sys.Now, Dir: c.file.Dir,
-		RunLog: c.runLog(), Known: func(root filesync.Hash) *filesync.Manifest { return filesync.Recall(c.cacheDir(), root) },
+		RunLog: c.runLog(), Mask: &c.mask, Known: func(root filesync.Hash) *filesync.Manifest { return filesync.Recall(c.cacheDir(), root) },
 	}
 }
 

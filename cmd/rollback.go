@@ -16,9 +16,11 @@ func rollbackCommand() *command {
 		Env: true, MaxArgs: 1, Changes: true, Story: true,
 		Examples: []string{"godeploy rollback prod", "godeploy rollback prod ~2", "godeploy rollback prod 20261121-181530-b01d77a"},
 		About: "Without an id: the healthy release before the present one that every server still has. Nothing is sent; the\n" +
-			"same waves, proof and health checks as for a release. once hooks are never undone.",
+			"same waves, proof and health checks as for a release. once hooks are never undone. With [release] migrations\n" +
+			"a release is refused whose recorded schema is not the database's.",
 		Flags: append(waveFlags(),
 			&cli.StringFlag{Name: "reason", Usage: "`TEXT` told to the hooks"},
+			&cli.BoolFlag{Name: "accept-schema-ahead", Usage: "go back although the database's schema is newer than the release"},
 		),
 		Run: runRollback,
 	}
@@ -40,6 +42,7 @@ func runRollback(ctx context.Context, c *call) error {
 		ask = c.words[0]
 	}
 	return c.act(ctx, hosts, func(fleet *deploy.Fleet, report event.Reporter) error {
+		fleet.AcceptSchemaAhead = c.flags.Bool("accept-schema-ahead")
 		result, err := fleet.Rollback(ctx, ask, c.flags.String("reason"))
 		c.sayRolledBack(result, err)
 		return c.end(report, result, err)

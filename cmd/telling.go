@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -21,7 +22,7 @@ func (c *call) begin(first event.Event) (event.Reporter, error) {
 		return nil, err
 	}
 	screen, tick := c.screen(greeting, now)
-	s := newStory(run, c.sys.Now, tick, append([]sink{screen}, kept...)...)
+	s := newStory(run, c.sys.Now, tick, veil{&c.mask, append([]sink{screen}, kept...)})
 	c.mu.Lock()
 	c.story, c.runFile = s, runFile
 	c.mu.Unlock()
@@ -120,9 +121,9 @@ func (c *call) closeStory(err error, code int) {
 	if l.mode == "json" {
 		return
 	}
-	_, _ = c.sys.Stdout.Write(data) // whoever closed stdout does not want it
+	_, _ = io.WriteString(c.sys.Stdout, c.mask.Hide(string(data))) // whoever closed stdout does not want it
 	for _, line := range closing {
-		fmt.Fprintln(c.sys.Stderr, line)
+		fmt.Fprintln(c.sys.Stderr, c.mask.Hide(line))
 	}
 }
 

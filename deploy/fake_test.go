@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -43,6 +44,7 @@ type fakeHost struct {
 	locked  *wire.Holder
 	lost    bool // its connection
 	audit   []wire.AuditEntry
+	keeper
 }
 
 func (w *world) step(h *fakeHost, step, id string) error {
@@ -94,7 +96,12 @@ func newWorld(names ...string) *world {
 func (h *fakeHost) Inventory() inventory.Host {
 	return inventory.Host{Name: h.name, Address: "192.0.2.1", Roles: []string{"app"}, Weight: 1}
 }
-func (h *fakeHost) Facts() wire.HelloReply { return wire.HelloReply{User: "deploy", UID: 1000} }
+func (h *fakeHost) Facts() wire.HelloReply {
+	if h.facts != nil {
+		return *h.facts
+	}
+	return wire.HelloReply{User: "deploy", UID: 1000}
+}
 func (h *fakeHost) State(context.Context, []string) (wire.State, error) {
 	err := h.w.step(h, "state", "")
 	var s wire.State
@@ -119,7 +126,10 @@ func (h *fakeHost) Stage(_ context.Context, req wire.StageRequest, src *filesync
 	if err := h.w.step(h, "stage", req.Release.ID); err != nil {
 		return wire.StageReply{}, filesync.Stats{}, err
 	}
-	h.w.change(func() { h.state.Releases = append(h.state.Releases, req.Release) })
+	h.w.change(func() {
+		h.state.Releases = append(h.state.Releases, req.Release)
+		h.keep(req)
+	})
 	return wire.StageReply{Files: len(src.Manifest.Entries)}, filesync.Stats{}, h.w.did(h, "stage", req.Release.ID)
 }
 func (h *fakeHost) Switch(_ context.Context, id, expect string) (string, error) {
@@ -167,15 +177,19 @@ func (h *fakeHost) Remove(_ context.Context, ids []string) ([]string, error) {
 	})
 	return nil, nil
 }
-func (h *fakeHost) Exec(_ context.Context, req wire.ExecRequest, _ func(string, []byte)) (wire.ExecReply, error) {
-	return wire.ExecReply{}, h.w.step(h, "exec "+req.Argv[len(req.Argv)-1], "")
+func (h *fakeHost) Exec(_ context.Context, req wire.ExecRequest, output func(string, []byte)) (wire.ExecReply, error) {
+	if err := h.w.step(h, "exec "+req.Argv[len(req.Argv)-1], ""); err != nil {
+		return wire.ExecReply{}, err
+	}
+	return h.answer(req, output), nil
 }
 func (h *fakeHost) Procs(context.Context, int) ([]wire.Proc, error)        { return nil, nil }
 func (h *fakeHost) Signal(context.Context, wire.SignalRequest) error       { return nil }
 func (h *fakeHost) Dial(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
 func (h *fakeHost) Close() error                                           { return nil }
-func (h *fakeHost) File(context.Context, wire.FileRequest) (wire.FileReply, error) {
-	return wire.FileReply{}, nil
+func (h *fakeHost) File(_ context.Context, req wire.FileRequest) (wire.FileReply, error) {
+	content, ok := h.secrets[path.Base(req.Path)]
+	return wire.FileReply{Exists: ok, Content: content}, nil
 }
 
 // fakeService keeps the promises of Service: a restart makes what current points to serve.

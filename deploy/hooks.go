@@ -147,7 +147,7 @@ func (r *run) hostHooks(ctx context.Context, m *member, name, phase, dir string,
 		if !r.wanted(h, m) {
 			continue
 		}
-		if err := hooks.Run(ctx, HookOf(m.env, name, h), place, HostRunner{m.Host, r.Env.SSH.Sudo}, r.Report); err != nil {
+		if err := hooks.Run(ctx, HookOf(m.env, name, h), place, maskedRunner{HostRunner{m.Host, r.Env.SSH.Sudo}, r.Mask}, r.Report); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func (r *run) localHooks(ctx context.Context, name, status string, list []invent
 		hook := HookOf(r.Env, name, h)
 		hook.User = ""
 		place := hooks.Place{Phase: name, Dir: r.Dir, Env: told.Environ()}
-		if err := hooks.Run(ctx, hook, place, r.Local, r.Report); err != nil {
+		if err := hooks.Run(ctx, hook, place, maskedRunner{r.Local, r.Mask}, r.Report); err != nil {
 			return err
 		}
 	}

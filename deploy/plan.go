@@ -69,7 +69,7 @@ func (f *Fleet) DryRun(ctx context.Context, want Want) (*Plan, error) {
 	})
 	for _, m := range r.members {
 		now, ok := find(m.state, m.state.Current)
-		plan.Nothing = plan.Nothing && ok && now.Root == r.release.Root && now.Config == r.release.Config
+		plan.Nothing = plan.Nothing && ok && now.Root == r.release.Root && now.Config == r.release.Config && r.maySecretsStay(now)
 		plan.Previous = m.state.Current
 	}
 	return plan, err
@@ -133,10 +133,16 @@ func steps(env *inventory.Env) []PlanStep {
 		}
 	}
 	add("local_before", "here", env.Hooks.LocalBefore)
+	if env.Secrets.Command != "" {
+		list = append(list, PlanStep{"secrets", "here", env.Secrets.Command})
+	}
 	list = append(list, PlanStep{"sync", "each host", "send what changed into releases/"})
 	add("build", "each host", env.Hooks.Release)
 	list = append(list, PlanStep{"build", "each host", "check that the new code imports"})
 	add("once", "one host", env.Hooks.Once)
+	if env.Release.Migrations != "" {
+		list = append(list, PlanStep{"once", "one host", env.Release.Migrations})
+	}
 	list = append(list, PlanStep{"switch", "each wave", "current, restart (" + env.Release.Restart + "), proof, health"})
 	add("after", "each wave", env.Hooks.After)
 	add("local_after", "here", env.Hooks.LocalAfter)

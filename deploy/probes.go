@@ -31,6 +31,9 @@ func (r *run) ready(ctx context.Context, m *member) error {
 	if err := r.tools(ctx, m); err != nil {
 		return err
 	}
+	if err := r.ownsSecrets(ctx, m); err != nil {
+		return err
+	}
 	return r.Service.Ready(ctx, m.Host)
 }
 

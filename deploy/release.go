@@ -48,9 +48,12 @@ func (r *run) conclude(ctx context.Context, err error) (*Result, error) {
 	return result, r.localEnd(ctx, err)
 }
 
-// read runs the local_before hooks and scans what they leave.
+// read runs the local_before hooks, gets the secrets, and scans what the hooks leave.
 func (r *run) read(ctx context.Context, want Want) (err error) {
 	if err := r.localHooks(ctx, "local_before", "", r.Env.Hooks.LocalBefore); err != nil {
+		return err
+	}
+	if err := r.readSecrets(ctx); err != nil {
 		return err
 	}
 	if r.source, err = want.Scan(ctx); err != nil {
@@ -65,8 +68,8 @@ func (r *run) describe(want Want) {
 	root := r.source.Manifest.Root()
 	r.release = wire.Release{
 		ID: NewID(r.began, root), Root: root.String(), Mark: wire.MarkStaged,
-		Commit: want.Commit, Branch: want.Branch, Message: want.Message,
-		By: r.Holder.Who, Created: r.began.UTC(), Config: configHash(r.Env),
+		Commit: want.Commit, Branch: want.Branch, Message: r.Mask.Hide(want.Message),
+		By: r.Holder.Who, Created: r.began.UTC(), Config: configHash(r.Env), Secrets: r.release.Secrets,
 	}
 }
 
@@ -118,6 +121,9 @@ func (r *run) check(ctx context.Context) error {
 		return err
 	}
 	if err := r.learn(ctx); err != nil { // what was seen before the lock may be another run's middle
+		return err
+	}
+	if err := r.learnSecrets(ctx); err != nil {
 		return err
 	}
 	if err := r.spare(); err != nil {
@@ -194,7 +200,7 @@ func (r *run) number() {
 func (r *run) nothingNew(ctx context.Context) bool {
 	for _, m := range r.members {
 		now, ok := find(m.state, m.state.Current)
-		same := ok && now.Root == r.release.Root && now.Config == r.release.Config && now.Mark == wire.MarkHealthy
+		same := ok && now.Root == r.release.Root && now.Config == r.release.Config && now.Secrets == r.release.Secrets && now.Mark == wire.MarkHealthy
 		if !same || m.state.Current != r.members[0].state.Current {
 			return false
 		}

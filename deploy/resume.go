@@ -63,6 +63,9 @@ func (r *run) begun(id string) (lacking []string, err error) {
 			return nil, fault.OnHost(m.name, errNewer(r.Env.Name, id, now.ID))
 		}
 	}
+	if err := r.bringsSecrets(found); err != nil {
+		return nil, err
+	}
 	found.Mark, found.Previous = wire.MarkStaged, ""
 	r.release = found
 	return lacking, nil
@@ -71,6 +74,9 @@ func (r *run) begun(id string) (lacking []string, err error) {
 // sameTree reads the source for hosts that lack the release: it must be what the release was made from.
 func (r *run) sameTree(ctx context.Context, want Want, lacking []string) error {
 	if err := r.localHooks(ctx, "local_before", "", r.Env.Hooks.LocalBefore); err != nil {
+		return err
+	}
+	if err := r.sameSecrets(ctx, lacking); err != nil {
 		return err
 	}
 	source, err := want.Scan(ctx)

@@ -30,6 +30,12 @@ func (r *run) goTo(ctx context.Context, ask string) error {
 	if err := r.readyAll(ctx); err != nil {
 		return err
 	}
+	if err := r.learnSecrets(ctx); err != nil {
+		return err
+	}
+	if err := r.schemaFits(ctx); err != nil {
+		return err
+	}
 	if err := r.spare(); err != nil {
 		return err
 	}

@@ -38,6 +38,11 @@ type Fleet struct {
 	// Again connects a host anew whose connection was lost; nil means that it cannot be done. What it
 	// gives takes the place of the lost one in Hosts, whose hosts the caller closes.
 	Again func(ctx context.Context, h inventory.Host) (Host, error)
+	// Mask learns the secrets that a run reads, and hides them in what the run records and in the output
+	// of hooks. Whoever shows events and errors hides them there by it. Nil is a mask of the run's own.
+	Mask *Mask
+	// AcceptSchemaAhead lets a rollback go to a release although the database's schema is another one.
+	AcceptSchemaAhead bool
 	// Absent names hosts that the run leaves out, since they cannot be reached and somebody chose to go
 	// on without them. They stay behind, and the result says so.
 	Absent []string
@@ -51,6 +56,7 @@ type run struct {
 	*Fleet
 	members []*member
 	source  *filesync.Source // what is released; nil when the run sends nothing
+	secrets *Secrets         // what the release brings, nil when it was not read or has none
 	release wire.Release     // what is to serve; the zero Release when the run makes none
 	result  Result
 	began   time.Time
@@ -67,6 +73,9 @@ type run struct {
 }
 
 func (f *Fleet) newRun(command string) *run {
+	if f.Mask == nil {
+		f.Mask = &Mask{}
+	}
 	return &run{
 		Fleet:   f,
 		members: newMembers(f.Env, f.Hosts),
@@ -240,6 +249,9 @@ func (r *run) told(m *member, phase string) hooks.Told {
 		host, previous = m.Inventory(), m.previous
 	}
 	t := ToldOf(r.Env, host, r.release.ID, phase)
+	if m != nil && r.release.Secrets != "" {
+		t.Secrets = m.envPath(r.release.ID)
+	}
 	t.Previous, t.RunLog, t.User = previous, r.RunLog, r.Holder.Who
 	t.Commit, t.Branch, t.Message = r.release.Commit, r.release.Branch, r.release.Message
 	return t

@@ -63,7 +63,7 @@ func (r *run) stageAnew(m *member) wire.StageRequest {
 	return wire.StageRequest{
 		Site: SiteOf(r.Env, m.Inventory()), Release: r.release,
 		SharedDirs: r.Env.Shared.Dirs, SharedFiles: r.Env.Shared.Files,
-		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links, Verify: r.Env.Sync.Verify,
+		Carry: r.Env.Release.Carry, Links: r.Env.Sync.Links, Verify: r.Env.Sync.Verify, Env: r.envFile(),
 	}
 }
 
@@ -95,22 +95,18 @@ func parentOf(s wire.State) string {
 // happens in the staged release: what serves does not see it.
 func (r *run) build(ctx context.Context) error {
 	err := r.phase(ctx, "build", "build: on "+plural(len(r.members), "host"), func(ctx context.Context, m *member) error {
+		if err := r.giveSecrets(ctx, m); err != nil {
+			return err
+		}
 		if err := r.hostHooks(ctx, m, "release", "build", m.releaseDir(r.release.ID), r.Env.Hooks.Release, false); err != nil {
 			return err
 		}
 		return r.Service.Check(ctx, m.Host, r.release.ID)
 	})
-	if err != nil || len(r.Env.Hooks.Once) == 0 {
+	if err != nil {
 		return err
 	}
-	first := r.todo()[0]
-	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "once", Msg: "once: on " + first.name, Hosts: []string{first.name}})
-	if err := r.hostHooks(ctx, first, "once", "once", first.releaseDir(r.release.ID), r.Env.Hooks.Once, false); err != nil {
-		return fault.OnHost(first.name, err)
-	}
-	r.result.Once = true
-	r.Report.Report(event.Event{Type: event.PhaseEnd, Phase: "once", Result: "ok"})
-	return nil
+	return r.once(ctx)
 }
 
 // abandon ends a run before the barrier: no host has switched. What was staged stays for the next run,

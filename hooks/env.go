@@ -11,7 +11,8 @@ type Told struct {
 	Weight                        int
 	Commit, Branch, Message, User string
 	Phase, Status, RunLog         string
-	DryRun, Graceful              bool
+	Secrets                       string
+	DryRun, Graceful, Retry       bool
 }
 
 // Environ gives the variables. Every name is always present, empty where there is nothing to tell,
@@ -38,6 +39,8 @@ func (t Told) Environ() map[string]string {
 		"GODEPLOY_RUN_LOG":  t.RunLog,
 		"GODEPLOY_DRY_RUN":  flag(t.DryRun),
 		"GODEPLOY_GRACEFUL": flag(t.Graceful),
+		"GODEPLOY_RETRY":    flag(t.Retry),
+		"GODEPLOY_SECRETS":  t.Secrets,
 	}
 }
 

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,8 +105,30 @@ func (c *checker) shared() {
 	for i, s := range c.env.Release.Carry {
 		claim(s, "[release] carry", "release", "carry", element(i))
 	}
-	if c.env.Secrets.Command != "" {
-		claim(c.env.Secrets.File, "[secrets] file", "secrets", "file")
+	c.secrets(claim)
+}
+
+// secrets sees to it that the file of secrets has a place of its own: below a folder that is a link the
+// link to it would stand in every release at once.
+func (c *checker) secrets(claim func(name, key string, path ...string)) {
+	file := strings.TrimSuffix(c.env.Secrets.File, "/")
+	switch {
+	case c.env.Secrets.Command == "":
+		return
+	case file == "":
+		c.missing("the secrets need it, such as file = \".env.secrets\"", "secrets", "file")
+		return
+	}
+	claim(file, "[secrets] file", "secrets", "file")
+	taken := slices.Concat(c.env.Shared.Dirs, c.env.Shared.Files, c.env.Release.Carry)
+	for _, other := range taken {
+		other = strings.TrimSuffix(other, "/")
+		switch {
+		case strings.HasPrefix(file, other+"/"):
+			c.refuse(badValue("lies in %q, which is not the release's own", other), "secrets", "file")
+		case strings.HasPrefix(other, file+"/"):
+			c.refuse(badValue("is a folder for %q", other), "secrets", "file")
+		}
 	}
 }
 

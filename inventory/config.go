@@ -107,7 +107,7 @@ type Release struct {
 	MaxUnavailable Share         `toml:"max_unavailable" doc:"hosts out of service at once, those of earlier runs counted; default: the batch, with a ramp 25%"`
 	StallBudget    time.Duration `toml:"stall_budget" min:"0s" max:"10m" default:"500ms" doc:"an app that boots longer is drained first"`
 	Carry          []string      `toml:"carry" rule:"relpath" doc:"paths copied from the previous release; not also in [shared] dirs"`
-	Migrations     string        `toml:"migrations" rule:"line" doc:"prints the heads of the database schema, so that a rollback can refuse an older release"`
+	Migrations     string        `toml:"migrations" rule:"command" doc:"run on one host as the app's owner; prints the heads of the database schema, one a line, so that a rollback can refuse an older release"`
 	Gate           string        `toml:"gate" rule:"line" doc:"goal that new hosts must meet beside old ones, such as \"5xx < 0.5%\""`
 	Bake           time.Duration `toml:"bake" min:"0s" max:"24h" default:"30s" doc:"time the gate is watched"`
 }
@@ -147,8 +147,8 @@ type SSH struct {
 
 // Secrets says where the app's secrets come from.
 type Secrets struct {
-	Command string `toml:"command" rule:"line" doc:"run here; prints KEY=VALUE lines or JSON"`
-	File    string `toml:"file" rule:"relpath" default:".env.secrets" doc:"file linked into each release, mode 0600"`
+	Command string `toml:"command" rule:"command" doc:"run here by sh, once a release; prints NAME=VALUE lines or a JSON object"`
+	File    string `toml:"file" rule:"relpath" default:".env.secrets" doc:"where a release links to its file of secrets, which is the app owner's, mode 0600"`
 }
 
 // Setup says what `godeploy setup` may install.

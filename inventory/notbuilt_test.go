@@ -50,9 +50,7 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 		{"process", "threads = 2", "setup", "process.threads"},
 		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
-		{"release", `migrations = "x"`, "rollback", "release.migrations"},
 		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
-		{"secrets", `command = "x"`, "release", "secrets.command"},
 		{"setup", `packages = ["nginx"]`, "setup", "setup.packages"},
 		{"env.prod.release", `drain = "nginx"`, "restart", "release.drain"},
 	} {
@@ -75,6 +73,7 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 		{"app", `layout = "releases"`}, {"sync", "gitignore = true"}, {"sync", `bandwidth = "1MB/s"`}, {"sync", `links = "reflink"`}, {"sync", `verify = "all"`},
 		{"sync", `max_delete = "10%"`},
 		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
+		{"secrets", `command = "x"`}, {"release", `migrations = "x"`},
 		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `on_failure = "continue"`}, {"release", `batch = [1, "100%"]`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
 	} {
 		if got := mustParse(t, withKey(c[0], c[1])).NotBuilt(""); len(got) != 0 {

@@ -3,7 +3,13 @@ package overssh
 import (
 	"context"
 
+	"godeploy/deploy"
 	"godeploy/internal/wire"
+)
+
+var (
+	_ deploy.Noter = (*helped)(nil)
+	_ deploy.Noter = (*plain)(nil)
 )
 
 // Note adds to the record of a release.

@@ -28,6 +28,9 @@ func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
 		return nil
 	}
 	told := deploy.ToldOf(s.env, h.Inventory(), id, "build").Environ()
+	if s.env.Secrets.Command != "" {
+		told["GODEPLOY_SECRETS"] = s.env.App.Path + "/.godeploy/env/" + id
+	}
 	for _, pair := range environ {
 		if key, value, ok := strings.Cut(pair, "="); ok {
 			told[key] = value
@@ -57,12 +60,24 @@ func (s *Service) checkText(ctx context.Context, h deploy.Host, id, dir string) 
 	if err != nil {
 		return "", nil, err
 	}
+	with := ""
+	if f.Secret {
+		with = withSecrets
+	}
 	if p.Command != "" {
 		line, err := s.env.Render("process.command", p.Command, h.Inventory(), id)
-		return "exec " + staged(line, s.env.App.Path+"/current", dir) + overrides(dir), f.Environ, err
+		return with + "exec " + staged(line, s.env.App.Path+"/current", dir) + overrides(dir), f.Environ, err
 	}
-	return derived(f.Command, s.env.App.Path+"/current", dir), f.Environ, nil
+	text := derived(f.Command, s.env.App.Path+"/current", dir)
+	if text == "" {
+		with = ""
+	}
+	return with + text, f.Environ, nil
 }
+
+// withSecrets gives what follows the secrets of the staged release. The app's owner reads them, who runs
+// it: the login may not be able to.
+const withSecrets = `set -a && . "$GODEPLOY_SECRETS" && set +a && `
 
 // staged makes a command line that reads files by way of current, such as its own configuration, read
 // those of the staged release: current is the old release, or on a first one nothing at all.

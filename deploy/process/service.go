@@ -51,6 +51,8 @@ type found struct {
 	Running []string // how what runs was started, if that can be seen
 	Dir     string   // the folder it would be started in, if that is known
 	Environ []string // KEY=VALUE it was started with, if that is known
+	// Secret says that the service is started with the secrets of the release that is current.
+	Secret bool
 }
 
 // New gives the service of an environment.

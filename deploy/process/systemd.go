@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,6 +85,7 @@ func (m systemd) find(ctx context.Context, h deploy.Host) (found, error) {
 	}
 	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"]), Dir: workingDir(props)}
 	f.Environ = m.environ(ctx, h, props)
+	f.Secret = m.env.Secrets.Command != "" && slices.Contains(environFiles(props), m.env.App.Path+"/current/"+m.env.Secrets.File)
 	return f, nil
 }
 
@@ -110,11 +112,7 @@ func execStart(value string) []string {
 // environ is the environment that the unit gives its process, as far as this login may read it.
 func (m systemd) environ(ctx context.Context, h deploy.Host, props map[string]string) []string {
 	list := strings.Fields(props["Environment"])
-	for line := range strings.Lines(props["EnvironmentFiles"]) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), " (")
-		if name == "" || strings.ContainsAny(name, "*?[") {
-			continue
-		}
+	for _, name := range environFiles(props) {
 		reply, err := h.File(ctx, wire.FileRequest{Path: name})
 		if err != nil || !reply.Exists {
 			continue
@@ -122,6 +120,18 @@ func (m systemd) environ(ctx context.Context, h deploy.Host, props map[string]st
 		list = append(list, environFile(string(reply.Content))...)
 	}
 	return list
+}
+
+// environFiles gives the files that the unit's environment comes from, without those that are patterns.
+func environFiles(props map[string]string) []string {
+	var files []string
+	for line := range strings.Lines(props["EnvironmentFiles"]) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " (")
+		if name != "" && !strings.ContainsAny(name, "*?[") {
+			files = append(files, name)
+		}
+	}
+	return files
 }
 
 // environFile reads KEY=VALUE lines as systemd.exec(5) describes EnvironmentFile=: comments begin

@@ -41,6 +41,8 @@ const (
 	HookTimeout       Code = "hook-timeout"
 	CheckFailed       Code = "check-failed"
 	MaxUnavailable    Code = "max-unavailable"
+	SecretsFailed     Code = "secrets-failed"
+	SchemaAhead       Code = "schema-ahead"
 	OnceFailed        Code = "once-failed"
 	SwitchFailed      Code = "switch-failed"
 	RestartFailed     Code = "restart-failed"
