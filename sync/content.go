@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -113,26 +114,43 @@ func openKnown(fsys FS, path string) (FileReader, Info, error) {
 
 // read reads a file once and reports whether it changed meanwhile.
 func (w *hasher) read(ctx context.Context, i int) (changed bool, err error) {
-	e := &w.m.Entries[i]
+	e, began := &w.m.Entries[i], time.Now()
 	f, before, err := openKnown(w.s.fs, e.Path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	n, err := w.content(ctx, e, f, before.Size)
+	same, after, err := w.pass(ctx, e, f, before)
 	if err != nil {
 		return false, err
 	}
-	after, err := f.Stat()
-	if err != nil {
-		return false, err
+	if same && len(e.Chunks) > 0 && racy(&stamp{ctime: before.CTime}, began) {
+		// What changes twice between two ticks of the clock shows once. A small file that was torn by that is found
+		// out when it is sent, but of a large one the host may have all chunks that would show it.
+		first := e.Hash
+		if same, after, err = w.pass(ctx, e, f, before); err != nil {
+			return false, err
+		}
+		same = same && e.Hash == first
 	}
-	e.Size, e.MTime, e.Mode = after.Size, after.MTime, after.Mode
 	w.s.seen.at[i] = sighting{after.Dev, after.Ino, after.CTime}
 	if c, ok := f.(interface{ hasCapability() bool }); ok && e.Mode&0o111 != 0 && c.hasCapability() {
 		w.s.noteCapability(i, e.Path)
 	}
-	return n != after.Size || before != after, nil
+	return !same, nil
+}
+
+// pass hashes an open file from one end to the other and reports whether it still is what it was before.
+func (w *hasher) pass(ctx context.Context, e *Entry, f FileReader, before Info) (same bool, after Info, err error) {
+	n, err := w.content(ctx, e, f, before.Size)
+	if err != nil {
+		return false, Info{}, err
+	}
+	if after, err = f.Stat(); err != nil {
+		return false, Info{}, err
+	}
+	e.Size, e.MTime, e.Mode = after.Size, after.MTime, after.Mode
+	return n == after.Size && before == after, after, nil
 }
 
 // content hashes a file of this size and counts what it read, which is a byte more than that at

@@ -175,6 +175,47 @@ func TestAFileThatChangesIsReadThreeTimes(t *testing.T) {
 	}
 }
 
+// flipping is a file system whose clock stands still: its one file has another content from the second
+// block that is read on, and no stat shows it.
+type flipping struct {
+	FS
+	now     int64
+	reads   atomic.Int32
+	content [2]string
+}
+
+type flippingFile struct {
+	FileReader
+	fs *flipping
+}
+
+func (f *flipping) Open(path string) (FileReader, error) {
+	file, err := f.FS.Open(path)
+	return &flippingFile{file, f}, err
+}
+
+func (f *flippingFile) Stat() (Info, error) {
+	return Info{Kind: File, Size: int64(len(f.fs.content[0])), MTime: f.fs.now, CTime: f.fs.now, Ino: 1}, nil
+}
+
+func (f *flippingFile) ReadAt(p []byte, off int64) (int, error) {
+	return strings.NewReader(f.fs.content[min(1, f.fs.reads.Add(1)-1)]).ReadAt(p, off)
+}
+
+// A large file that changed within a tick of the clock is never taken for half the one and half the other.
+func TestALargeFileIsNotTornWithinATick(t *testing.T) {
+	t.Parallel()
+	f := &flipping{FS: openDir(t, put(t, map[string]string{"big": noise(1, 3<<20)})), now: time.Now().Add(time.Hour).UnixNano() | 1,
+		content: [2]string{noise(1, 3<<20), noise(2, 3<<20)}}
+	s := scanner{fs: f, faults: &faults{}}
+	m, err := s.scan(t.Context())
+	ok(t, err)
+	want := scanDir(t, put(t, map[string]string{"big": f.content[1]})).Manifest.Find("big").Hash
+	if m.Find("big").Hash != want {
+		t.Error("what was scanned was never there")
+	}
+}
+
 func TestSendFailsWhenTheSourceIsNoLongerWhatWasScanned(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(path string) error{
