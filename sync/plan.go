@@ -297,6 +297,9 @@ func (b *blueprint) eachFile(f func(i int32, first int)) {
 // again makes the item one that takes all its content from the sender.
 func (b *blueprint) again(i int32) {
 	it := &b.items[i]
+	if it.from == fromWire || it.from == fromChunks {
+		it.tries++
+	}
 	it.from, it.source = fromWire, -1
 	delete(b.ops, i)
 	if n := len(b.file(i).Chunks); n > 0 {

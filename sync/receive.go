@@ -333,12 +333,12 @@ func (r *receiver) contents(ctx context.Context) error {
 
 // twice is the error for content that was wrong as often as it was asked for.
 func (r *receiver) twice() error {
-	i := slices.IndexFunc(r.items, func(it item) bool { return it.tries >= maxRounds })
+	i := slices.IndexFunc(r.items, func(it item) bool { return !it.made && it.tries > 0 })
 	if i < 0 {
 		return lost(errors.New("sender left out what was asked for"))
 	}
-	return fault.New(fault.SyncVerify, "%s is not what was sent, twice", showPath(r.file(int32(i)).Path)).
-		Hint("the disk or the connection changes what goes through it")
+	return fault.New(fault.SyncVerify, "%s did not arrive as it was scanned", showPath(r.file(int32(i)).Path)).
+		Hint("something writes into the mapped file at the source, or the disk or the connection changes what goes through it")
 }
 
 // fail tells the sender and reads on until it has heard, or so much has come that it never will.
