@@ -21,8 +21,7 @@ type tap struct {
 	steps  []step // one for each frame, in order
 	struck *step
 	hosts  map[string]*progress
-	new    func() string // release that is being brought out, "" for none yet
-	wrong  []string      // what must never be seen on the wire
+	wrong  []string // what must never be seen on the wire
 }
 
 // step says where in a release a frame is.
