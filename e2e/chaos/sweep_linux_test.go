@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -220,7 +221,10 @@ func (l *lab) struck(r run, p point, before map[string]seen, o *outcome) (f find
 
 // follow lets the controller die with the helper of a host.
 func (c *crew) follow(host string) {
-	for _, p := range c.helpers {
+	c.mu.Lock()
+	helpers := slices.Clone(c.helpers)
+	c.mu.Unlock()
+	for _, p := range helpers {
 		if p.host == host {
 			<-p.ended
 		}
