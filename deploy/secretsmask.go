@@ -81,12 +81,16 @@ func forms(value string) []string {
 		all = append(all, e.EncodeToString([]byte(value)), e.WithPadding(base64.NoPadding).EncodeToString([]byte(value)))
 		all = append(all, within64(e, value)...)
 	}
-	for line := range strings.Lines(value) {
-		if line = strings.TrimSpace(line); line != value {
-			all = append(all, line)
-		}
+	echoed := echo(value)
+	for line := range strings.Lines(value + "\n" + echoed) {
+		all = append(all, strings.TrimSpace(line))
 	}
-	return all
+	return append(all, echoed)
+}
+
+// echo gives what the echo of some shells makes of a value: it reads backslashes.
+func echo(value string) string {
+	return strings.NewReplacer(`\\`, `\`, `\a`, "\a", `\b`, "\b", `\f`, "\f", `\n`, "\n", `\r`, "\r", `\t`, "\t", `\v`, "\v").Replace(value)
 }
 
 // inner takes the quotes off.

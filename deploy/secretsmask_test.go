@@ -27,7 +27,7 @@ func maskOf(values ...string) *Mask {
 
 func TestMaskHidesEveryForm(t *testing.T) {
 	t.Parallel()
-	const secret = `p&ss "w'rd"\<é>/+ 100%`
+	const secret = `p&ss "w'rd"\<é>/\f+ 100%`
 	m := maskOf(secret, "one line\nand a second one\n", "tiny1")
 	asJSON, err := json.Marshal(map[string]string{"k": secret})
 	if err != nil {
@@ -41,6 +41,7 @@ func TestMaskHidesEveryForm(t *testing.T) {
 		"Basic 0": base64.StdEncoding.EncodeToString([]byte("use:" + secret + ":z")),
 		"Basic 1": base64.StdEncoding.EncodeToString([]byte("user:" + secret)),
 		"Basic 2": base64.StdEncoding.EncodeToString([]byte("users:" + secret + "12")),
+		"echo":    "x " + echo(secret),
 		"a line":  "| and a second one", "another": "one line",
 	} {
 		got := m.Hide(text)

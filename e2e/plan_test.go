@@ -43,7 +43,7 @@ func houseplan() map[string]room {
 		"internal/report": {floor: 2},
 
 		"internal/helper": {floor: 3, outside: []string{sys, renameio}},
-		"deploy":          {floor: 4, outside: []string{renameio}},
+		"deploy":          {floor: 4, outside: []string{renameio, crypto}},
 
 		"deploy/process": {floor: 5, outside: []string{shellescape}},
 		"deploy/balance": {floor: 5, outside: []string{shellescape}},
