@@ -48,6 +48,7 @@ bench-code: ## the packages' own benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 chaos: ## the fault tests many times over (CHAOS=N, default 20), random histories and trees 100 times as many, every fuzzer for FUZZTIME
+	GODEPLOY_CHAOS=1 go test -race -count=1 -timeout 60m ./e2e/chaos
 	go test -race -shuffle=on -count=$(CHAOS) -timeout 60m ./hooks ./internal/helper ./internal/wire ./sshx ./deploy/overssh ./sync/synctest
 	go test -race -count=1 -timeout 60m -run 'Any|Random' ./deploy ./sync -rapid.checks=$$((100 * $(CHAOS)))
 	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

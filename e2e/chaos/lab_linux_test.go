@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -279,7 +280,10 @@ func (c *crew) cut() {
 func (c *crew) await(limit time.Duration) (time.Duration, error) {
 	began := time.Now()
 	timeout := time.After(limit)
-	for _, p := range c.helpers {
+	c.mu.Lock()
+	helpers := slices.Clone(c.helpers)
+	c.mu.Unlock()
+	for _, p := range helpers {
 		select {
 		case <-p.ended:
 		case <-timeout:
