@@ -50,6 +50,12 @@ type Processes interface {
 	File(ctx context.Context, req wire.FileRequest) (wire.FileReply, error)
 }
 
+// SocketCounter is a Host that can count the connections that are open on its ports. A host without the
+// helper is none.
+type SocketCounter interface {
+	Sockets(ctx context.Context, ports ...int) (wire.SocketsReply, error)
+}
+
 // Service is the app's process on the hosts: deploy/process has the ways to drive one.
 type Service interface {
 	// Ready says, before anything is changed, whether the service can be driven on the host.

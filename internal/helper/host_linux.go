@@ -76,6 +76,7 @@ func newHost(o Options) (*host, error) {
 		wire.KindArm:     on(h.arm),
 		wire.KindStep:    on(h.reach),
 		wire.KindRecover: on(h.recover),
+		wire.KindSockets: on(sockets),
 	}
 	return h, nil
 }

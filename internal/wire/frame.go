@@ -36,6 +36,7 @@ const (
 	KindStep    Kind = 0x13 // StepRequest to {}
 	KindRecover Kind = 0x14 // RecoverRequest to Recovered
 	KindNote    Kind = 0x15 // NoteRequest to {}
+	KindSockets Kind = 0x16 // SocketsRequest to SocketsReply
 )
 
 // Frames within an exchange, under its id.
@@ -56,7 +57,7 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindNote }
+func (k Kind) known() bool { return k >= KindHello && k <= KindSockets }
 
 // streams reports whether the request k carries data.
 func (k Kind) streams() bool { return k == KindStage || k == KindPlace }

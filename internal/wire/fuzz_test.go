@@ -17,6 +17,7 @@ func messages() []Checker {
 		&PrepareRequest{}, &StageRequest{}, &StageReply{}, &SwitchRequest{}, &SwitchReply{}, &MarkRequest{},
 		&RemoveRequest{}, &RemoveReply{}, &ExecRequest{}, &ExecReply{}, &ProcsRequest{}, &ProcsReply{},
 		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{}, &PlaceRequest{}, &PlaceReply{}, &NoteRequest{},
+		&SocketsRequest{}, &SocketsReply{},
 	}
 }
 
@@ -27,7 +28,7 @@ func FuzzMessages(f *testing.F) {
 		`{}`, `{` + site + `}`, `{` + site + `,"id":"20261123-104107-4f2c9e1","mark":"live"}`,
 		`{"argv":["a"],"env":{"A":"b"},"user":"www-data:adm","dir":"/srv"}`, `{"path":"/etc/nginx/x","content":"eHg="}`,
 		`{"code":"disk-full","msg":"x"}`, `{"pid":2,"signal":"HUP"}`, `{"releases":[{"id":"20261123-104107-4f2c9e1"}],"in_use":["x"]}`,
-		`{"hash":"` + strings.Repeat("0", 64) + `","protocol":1,"cpus":1}`, `null`, `[]`, `{"seq":-1}`,
+		`{"hash":"` + strings.Repeat("0", 64) + `","protocol":1,"cpus":1}`, `null`, `[]`, `{"seq":-1}`, `{"ports":[80]}`, `{"peers":[{"address":"10.0.0.1","port":80,"count":2}]}`,
 		`{` + site + `,"id":"20261123-104107-4f2c9e1","note":{"once":{"host":"a","exit":0,"ended":true},"heads":["shop 0002"]}}`,
 	} {
 		f.Add([]byte(s))
