@@ -29,6 +29,8 @@ func choose(p inventory.Process, f found, current string, graceful bool) choice 
 	switch {
 	case !graceful:
 		return choice{viaRestart, "a full restart was asked for"}
+	case f.Booting:
+		return choice{viaRestart, "it is not up, so a full restart loses nothing"}
 	case mode == "restart":
 		return choice{viaRestart, "[process] graceful says so"}
 	case p.Server != "gunicorn":

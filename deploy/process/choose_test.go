@@ -42,6 +42,34 @@ func TestChooseHowToRestart(t *testing.T) {
 	}
 }
 
+// A unit that is on its way up, or fails and is started again and again, has a main process that HUP would end.
+func TestChooseDoesNotTellWhatIsNotUp(t *testing.T) {
+	t.Parallel()
+	const current = "/opt/swiper/current"
+	p := inventory.Process{Server: "gunicorn", Graceful: "hup"}
+	f := found{Command: strings.Fields("gunicorn --chdir /opt/swiper/current app.wsgi"), Booting: true}
+	if got := choose(p, f, current, true); got.How != viaRestart {
+		t.Errorf("got %q because %q, want %q", got.How, got.Why, viaRestart)
+	}
+	master, worker := wire.Proc{PID: 7}, wire.Proc{PID: 8}
+	s := &Service{env: &inventory.Env{Config: inventory.Config{Process: p}}}
+	for _, tt := range []struct {
+		state string
+		procs []wire.Proc
+		want  bool
+	}{
+		{"active", []wire.Proc{master, worker}, false},
+		{"reloading", []wire.Proc{master, worker}, false},
+		{"activating", []wire.Proc{master, worker}, true},
+		{"deactivating", []wire.Proc{master, worker}, true},
+		{"active", []wire.Proc{master}, true},
+	} {
+		if got := s.booting(found{State: tt.state}, tt.procs); got != tt.want {
+			t.Errorf("%s with %d processes: got %v, want %v", tt.state, len(tt.procs), got, tt.want)
+		}
+	}
+}
+
 // The unit was edited and nobody restarted what runs: HUP would go to a master of the old kind.
 func TestChooseGoesByWhatRuns(t *testing.T) {
 	t.Parallel()

@@ -51,6 +51,8 @@ type found struct {
 	Running []string // how what runs was started, if that can be seen
 	Dir     string   // the folder it would be started in, if that is known
 	Environ []string // KEY=VALUE it was started with, if that is known
+	// Booting says that the main process stands but nothing serves: it is on its way up, or down.
+	Booting bool
 	// Secret says that the service is started with the secrets of the release that is current.
 	Secret bool
 }
@@ -195,8 +197,15 @@ func (s *Service) look(ctx context.Context, h deploy.Host) (found, []wire.Proc, 
 		f.PID = 0
 	} else {
 		f.Running = procs[0].Args
+		f.Booting = s.booting(f, procs)
 	}
 	return f, procs, err
+}
+
+// booting reports whether a service has a main process that cannot take a signal yet or any more: until
+// gunicorn has its handlers, HUP ends it.
+func (s *Service) booting(f found, procs []wire.Proc) bool {
+	return f.State == "activating" || f.State == "deactivating" || !s.complete(procs)
 }
 
 // hooks runs the user's own start, stop or restart instead of the manager's.
