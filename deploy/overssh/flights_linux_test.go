@@ -180,7 +180,7 @@ func farEnv(t *testing.T, dir string) *inventory.Env {
 	t.Helper()
 	text := `version = 1
 [app]
-name = "shop"
+name = "` + lonelyName(t, dir) + `"
 path = "` + dir + `/{{.Host.Name}}/shop"
 [process]
 manager = "command"

@@ -3,6 +3,8 @@ package overssh
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +59,7 @@ func newMachine(t *testing.T, useHelper bool) *machine {
 	m.server = server
 	text := `version = 1
 [app]
-name = "shop"
+name = "` + lonelyName(t, dir) + `"
 path = "` + m.path + `"
 [process]
 manager = "command"
@@ -76,6 +78,15 @@ web1 = { role = "app", address = "127.0.0.1" }
 		t.Fatal(err)
 	}
 	return m
+}
+
+// lonelyName names an app after a folder of the test's own. While an app's path is not there its lock lies
+// in a place of the whole machine, under its name: tests that share a name would hold each other up.
+func lonelyName(t testing.TB, dir string) string {
+	t.Helper()
+	name := fmt.Sprintf("shop-%08x", crc32.ChecksumIEEE([]byte(dir)))
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Join("/var/lib/godeploy", name)) }) // where the tests' user may not, there is none
+	return name
 }
 
 // sftpServer is OpenSSH's, the one that hosts have.

@@ -144,7 +144,7 @@ func TestPlaceRefusals(t *testing.T) {
 			"link": m.path + "-link", "home": m.home, "releases": app, "release": app + "/releases/r1/x", "state": m.path + "/.godeploy/x",
 			"not there in a release": app + "/releases/r1/new/er", "file": m.path + "/a",
 		} {
-			_, err := inPlace(t, h, wire.PlaceRequest{Site: wire.Site{App: "shop", Path: path}, DryRun: true}, src)
+			_, err := inPlace(t, h, wire.PlaceRequest{Site: wire.Site{App: m.env.App.Name, Path: path}, DryRun: true}, src)
 			if path == m.home && m.home != os.Getenv("HOME") && err == nil {
 				continue // a helper in this process's own account has another home than the test's
 			}

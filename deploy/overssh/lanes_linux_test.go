@@ -147,7 +147,7 @@ func small(t testing.TB) *Binaries {
 
 func laneEnv(t testing.TB, dir string) (*inventory.Env, inventory.Host) {
 	t.Helper()
-	file, err := inventory.Parse("godeploy.toml", []byte("version = 1\n[app]\nname = \"shop\"\npath = \""+dir+"/shop\"\n"+
+	file, err := inventory.Parse("godeploy.toml", []byte("version = 1\n[app]\nname = \""+lonelyName(t, dir)+"\"\npath = \""+dir+"/shop\"\n"+
 		"[process]\nmanager = \"command\"\n[hooks]\nrestart = [\"true\"]\n[env.test.hosts]\nweb1 = { role = \"app\", address = \"127.0.0.1\" }\n"), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package helper
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -137,7 +139,10 @@ func TestHelloTellsWhoAnswers(t *testing.T) {
 func TestWholeReleaseThroughAHelper(t *testing.T) {
 	t.Parallel()
 	c := local(t)
-	s := wire.Site{App: "shop", Path: filepath.Join(t.TempDir(), "new/shop")}
+	dir := t.TempDir()
+	// Its lock lies in a place of the whole machine at first, under its name: nobody else's may be the same.
+	s := wire.Site{App: fmt.Sprintf("shop-%08x", crc32.ChecksumIEEE([]byte(dir))), Path: filepath.Join(dir, "new/shop")}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Join(lockState(), s.App)) })
 	state := func() (st wire.State) {
 		if err := c.Call(t.Context(), wire.KindState, &wire.StateRequest{Site: s, SharedFiles: []string{"f"}}, &st); err != nil {
 			t.Fatal(err)
