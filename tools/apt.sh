@@ -3,7 +3,7 @@
 set -eu
 missing=
 for pair in debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 nsenter:util-linux ssh:openssh-client \
-  /usr/sbin/sshd:openssh-server rsync:rsync git:git zstd:zstd gcc:gcc /usr/sbin/nginx:nginx-light ab:apache2-utils \
+  /usr/sbin/sshd:openssh-server rsync:rsync git:git zstd:zstd xz:xz-utils gcc:gcc /usr/sbin/nginx:nginx-light ab:apache2-utils \
   /usr/bin/gunicorn:gunicorn curl:curl busybox:busybox bsdtar:libarchive-tools; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
