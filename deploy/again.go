@@ -62,7 +62,7 @@ func (r *run) meetAgain(ctx context.Context, m *member) error {
 			break
 		}
 		if held.Run != r.Holder.Run || held.Who != r.Holder.Who { // not the helper of the lost connection
-			return r.heldBy(m, *held)
+			return r.heldBy(m.name, *held)
 		}
 		if err := Pause(ctx, againFirst); err != nil {
 			return err
@@ -82,9 +82,11 @@ func (r *run) meetAgain(ctx context.Context, m *member) error {
 func (r *run) replace(m *member, host Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, h := range r.Hosts {
-		if h == m.Host {
-			r.Hosts[i] = host
+	for _, list := range [][]Host{r.Hosts, r.Front} {
+		for i, h := range list {
+			if h == m.Host {
+				list[i] = host
+			}
 		}
 	}
 	m.Host = host

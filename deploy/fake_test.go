@@ -188,6 +188,13 @@ func (h *fakeHost) Signal(context.Context, wire.SignalRequest) error       { ret
 func (h *fakeHost) Dial(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
 func (h *fakeHost) Close() error                                           { return nil }
 func (h *fakeHost) File(_ context.Context, req wire.FileRequest) (wire.FileReply, error) {
+	if req.Write {
+		if err := h.w.step(h, "note drained", ""); err != nil {
+			return wire.FileReply{}, err
+		}
+		h.w.change(func() { h.state.Drained = wire.ReadDrained(req.Content) })
+		return wire.FileReply{}, nil
+	}
 	content, ok := h.secrets[path.Base(req.Path)]
 	return wire.FileReply{Exists: ok, Content: content}, nil
 }

@@ -25,9 +25,11 @@ type member struct {
 	back     string // what an undo returns to: previous, unless that was never proven here
 	now      string // current as far as is known
 	failed   bool
-	turned   bool // had its turn, or needs none
-	touched  bool // current may have moved
-	ran      bool // its service ran before its first release was switched to
+	turned   bool          // had its turn, or needs none
+	touched  bool          // current may have moved
+	drained  *wire.Drained // why it is out of the balancer, nil when it is not
+	unfit    bool          // was drained before the run, and did not serve well then
+	ran      bool          // its service ran before its first release was switched to
 	began    time.Time
 	took     time.Duration
 }

@@ -22,6 +22,7 @@ import (
 type tale struct {
 	hosts   int
 	release string // keys of [release]
+	racked  bool   // there is a balancer
 	runs    []act
 }
 
@@ -40,7 +41,7 @@ type trouble struct {
 
 func tales() *rapid.Generator[tale] {
 	steps := []string{"state", "lock", "recover", "prepare", "stage", "check", "arm", "switch", "restart", "mark live", "mark healthy", "mark bad",
-		"reach done", "reach undoing", "remove", "audit", "exec once"}
+		"reach done", "reach undoing", "remove", "audit", "exec once", "note drained", "drain", "drain", "undrain"}
 	return rapid.Custom(func(t *rapid.T) tale {
 		one := tale{hosts: rapid.IntRange(1, 5).Draw(t, "hosts")}
 		keys := []string{
@@ -52,6 +53,7 @@ func tales() *rapid.Generator[tale] {
 		if most := rapid.IntRange(0, one.hosts).Draw(t, "most"); most > 0 {
 			keys = append(keys, fmt.Sprintf("max_unavailable = \"%d\"", most))
 		}
+		one.racked = rapid.Bool().Draw(t, "racked")
 		one.release = strings.Join(keys, "\n")
 		for range rapid.IntRange(1, 6).Draw(t, "runs") {
 			a := act{
@@ -74,6 +76,7 @@ func tales() *rapid.Generator[tale] {
 // model plays a tale and looks for what must never be.
 type model struct {
 	*world
+	rack    *rack // nil without a balancer
 	env     *inventory.Env
 	clock   time.Time
 	trees   []Want
@@ -120,6 +123,19 @@ func (m *model) arrange(a act, stop func()) {
 		}
 		return nil
 	}
+	if m.rack != nil {
+		m.rack.fail = func(verb string, servers []string) error {
+			for _, host := range servers {
+				switch hit(host, verb, false) {
+				case "fail", "crash", "lost":
+					return fault.New(fault.SwitchFailed, "planted in %s", verb)
+				case "stop":
+					stop()
+				}
+			}
+			return nil
+		}
+	}
 	m.late = func(host, step, _ string) error {
 		switch hit(host, step, true) {
 		case "late":
@@ -149,7 +165,11 @@ func (m *model) watch() {
 		if _, ok := find(h.state, h.state.Current); h.state.Current != "" && !ok {
 			m.fault("current of %s leads to %s, which is not there", h.name, h.state.Current)
 		}
-		if h.serving != h.state.Current && (h.state.Current != "" || h.state.Journal != nil && h.state.Journal.From != "") {
+		drained := false
+		if m.rack != nil {
+			_, drained = m.rack.out[h.name]
+		}
+		if drained || h.serving != h.state.Current && (h.state.Current != "" || h.state.Journal != nil && h.state.Journal.From != "") {
 			out++
 		}
 	}
@@ -180,6 +200,9 @@ func (m *model) fleetOf(a act) *Fleet {
 		Holder: wire.Holder{Who: "ops@laptop", Run: "1"}, Now: func() time.Time { return now }, Dir: "."}
 	for _, h := range m.hosts {
 		f.Hosts = append(f.Hosts, h)
+	}
+	if m.rack != nil {
+		f.Balancer = m.rack
 	}
 	f.Again = func(_ context.Context, h inventory.Host) (Host, error) {
 		if a.away {
@@ -221,7 +244,7 @@ func (m *model) play(a act) (*Result, error) {
 	case "restart":
 		got, err = f.Restart(ctx, true)
 	}
-	m.fail, m.late = nil, nil
+	m.calm()
 	m.judge(a, got, err, before)
 	for _, h := range m.hosts { // connections end with the run
 		if h.lost || slices.ContainsFunc(got.Hosts, func(r HostResult) bool { return r.Host == h.name && r.Outcome == Unknown }) {
@@ -280,11 +303,19 @@ func (m *model) kept() {
 	}
 }
 
+// calm takes all faults away.
+func (m *model) calm() {
+	m.fail, m.late = nil, nil
+	if m.rack != nil {
+		m.rack.fail = nil
+	}
+}
+
 func (m *model) heal() {
 	for range 2 { // the first may be refused while hosts that are out of service cannot be spared; status says so
 		want := m.trees[0]
 		want.Again = true
-		m.fail, m.late = nil, nil
+		m.calm()
 		got, err := m.fleetOf(act{}).Release(context.Background(), want)
 		if err != nil || got.Verdict != Done {
 			m.fault("a plain release does not heal: %v, %v", got.Verdict, err)
@@ -293,6 +324,9 @@ func (m *model) heal() {
 		for _, h := range m.hosts {
 			if h.serving != got.Release || h.state.Current != got.Release {
 				m.fault("healed, but %s serves %q and has %q", h.name, h.serving, h.state.Current)
+			}
+			if m.rack != nil && len(m.rack.out) > 0 {
+				m.fault("healed, but out are %v", m.rack.out)
 			}
 		}
 	}
@@ -315,6 +349,9 @@ func TestNoFaultBreaksAPromise(t *testing.T) {
 			m := &model{world: newWorld(strings.Split("abcde"[:one.hosts], "")...), env: env, trees: trees,
 				clock: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), most: RolloutOf(env.Release, one.hosts).Most}
 			m.see = m.watch
+			if one.racked {
+				m.rack = newRack(m.world)
+			}
 			for i, a := range one.runs {
 				if _, err := m.play(a); len(m.wrong) > 0 {
 					wrong = append(wrong, fmt.Sprintf("run %d (%+v): %v", i+1, a, err))

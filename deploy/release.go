@@ -117,10 +117,16 @@ func (r *run) check(ctx context.Context) error {
 	if err := r.sameKind(); err != nil {
 		return err
 	}
+	if err := r.frontReady(ctx); err != nil {
+		return err
+	}
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
 	if err := r.learn(ctx); err != nil { // what was seen before the lock may be another run's middle
+		return err
+	}
+	if err := r.heal(ctx); err != nil {
 		return err
 	}
 	if err := r.learnSecrets(ctx); err != nil {

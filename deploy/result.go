@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"time"
+
+	"godeploy/internal/wire"
 )
 
 // Outcome is what is true of one host when a run has ended.
@@ -26,7 +28,8 @@ type HostResult struct {
 	Previous string // what it pointed to before the run
 	Weight   int
 	Took     time.Duration
-	Failed   bool // the breach began here
+	Failed   bool          // the breach began here
+	Drained  *wire.Drained // why it is out of the balancer, nil when it is not
 }
 
 // Verdict is the state of the fleet after a run, from which the exit code follows.

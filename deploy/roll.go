@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,9 @@ func (r *run) waves(ctx context.Context) error {
 	r.Report.Report(event.Event{Type: event.PhaseStart, Phase: "switch",
 		Msg: fmt.Sprintf("switch: %s in %s", plural(len(todo), "host"), plural(len(planned), "wave")), Hosts: names(todo)})
 	err := r.roll(ctx)
+	if err != nil && !r.stuck {
+		err = errors.Join(err, r.putBack(ctx, r.members))
+	}
 	done := event.Event{Type: event.PhaseEnd, Phase: "switch", Result: "ok", MS: time.Since(began).Milliseconds()}
 	if err != nil {
 		done.Result = "failed"
@@ -37,7 +41,12 @@ func (r *run) roll(ctx context.Context) error {
 		if len(wave) == 0 {
 			return r.rolled(tolerated)
 		}
-		err := each(ctx, wave, len(wave), r.turn)
+		err := r.through(ctx, wave, r.turn)
+		if err == nil {
+			if err := r.putBack(ctx, wave); err != nil { // they serve the release: there is nothing to undo
+				return err
+			}
+		}
 		if err == nil && first {
 			err = r.pause(ctx, wave)
 		}
@@ -48,6 +57,9 @@ func (r *run) roll(ctx context.Context) error {
 		default:
 			tolerated = append(tolerated, err)
 			r.undo(ctx, failedOf(wave))
+			if err := r.putBack(ctx, wave); err != nil {
+				return errors.Join(append(tolerated, err)...)
+			}
 		}
 	}
 }
@@ -78,7 +90,7 @@ func (r *run) rollout() Rollout {
 
 // standing is how far the run has come.
 func (r *run) standing() Standing {
-	s := Standing{}
+	s := Standing{Out: slices.Clone(r.outside)}
 	if r.Env.Release.MaxUnavailable.N > 0 { // a bound of the user's own counts hosts that are away too
 		s.Out = append(s.Out, r.Absent...)
 	}
@@ -89,8 +101,11 @@ func (r *run) standing() Standing {
 		if m.outcome == Healthy {
 			s.Done++
 		}
-		if m.out() {
+		if m.out() || m.drained != nil {
 			s.Out = append(s.Out, m.name)
+		}
+		if m.drained != nil && m.drained.Hand {
+			s.Stay = append(s.Stay, m.name)
 		}
 	}
 	return s
@@ -121,11 +136,15 @@ func (r *run) spare() error {
 
 func (r *run) tooManyOut(left []string) error {
 	s := r.standing()
-	return fault.New(fault.MaxUnavailable, "%s cannot be spared: %s out of service already, and [release] allows %d at once",
+	f := fault.New(fault.MaxUnavailable, "%s cannot be spared: %s out of service already, and [release] allows %d at once",
 		strings.Join(left, ", "), plural(len(s.Out), "host"), r.rollout().Most).
 		Fact("out of service: %s", strings.Join(s.Out, ", ")).
 		Hint("heal those first, or raise max_unavailable").
 		Try("godeploy status %s", r.Env.Name)
+	if len(s.Stay) > 0 {
+		_ = f.Try("godeploy nginx undrain %s %s", r.Env.Name, strings.Join(s.Stay, " "))
+	}
+	return f
 }
 
 // turn takes one host from the old release to the new: switch, restart, prove, health, after.

@@ -30,6 +30,9 @@ func (r *run) goTo(ctx context.Context, ask string) error {
 	if err := r.readyAll(ctx); err != nil {
 		return err
 	}
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
 	if err := r.learnSecrets(ctx); err != nil {
 		return err
 	}
@@ -70,7 +73,11 @@ func (r *run) aim(ctx context.Context, ask string) error {
 }
 
 func (r *run) readyAll(ctx context.Context) error {
-	return r.phase(ctx, "check", fmt.Sprintf("check: %s", plural(len(r.members), "host")), func(ctx context.Context, m *member) error {
+	err := r.phase(ctx, "check", fmt.Sprintf("check: %s", plural(len(r.members), "host")), func(ctx context.Context, m *member) error {
 		return r.Service.Ready(ctx, m.Host)
 	})
+	if err != nil {
+		return err
+	}
+	return r.frontReady(ctx)
 }

@@ -22,9 +22,13 @@ import (
 // Fleet is what every run works with: an environment, the chosen hosts, connected, and the ways to
 // act. Its methods act on the hosts; use one Fleet for one run at a time.
 type Fleet struct {
-	Env      *inventory.Env
-	Hosts    []Host // in file order
-	Service  Service
+	Env     *inventory.Env
+	Hosts   []Host // in file order
+	Service Service
+	// Balancer takes hosts out of what stands before them; nil means that nothing is drained. Front are its
+	// hosts, connected, some of which may be among Hosts. They are locked with those.
+	Balancer Balancer
+	Front    []Host
 	Local    hooks.Runner // runs the local_* hooks
 	Report   event.Reporter
 	Parallel int // hosts worked on at once
@@ -55,6 +59,7 @@ type Fleet struct {
 type run struct {
 	*Fleet
 	members []*member
+	outside []string         // drained hosts that the run has nothing to do with
 	source  *filesync.Source // what is released; nil when the run sends nothing
 	secrets *Secrets         // what the release brings, nil when it was not read or has none
 	release wire.Release     // what is to serve; the zero Release when the run makes none
@@ -64,6 +69,7 @@ type run struct {
 	interrupted bool // waves were stopped from outside, not by a failure
 	stopped     bool // and by a signal: there are seconds left
 	locked      bool // every host's lock is held
+	stuck       bool // the balancer did not put a host back
 
 	mu    sync.Mutex // guards Hosts while hosts are connected anew
 	rooms struct {
@@ -134,16 +140,27 @@ func (r *run) lock(ctx context.Context) error {
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].name < sorted[j].name })
 	holder := r.holder()
 	for _, m := range sorted {
-		held, err := patiently(ctx, m, holder)
-		if err != nil {
-			return fault.OnHost(m.name, err)
+		if err := r.lockOne(ctx, m.Host, holder); err != nil {
+			return err
 		}
-		if held != nil {
-			return r.heldBy(m, *held)
-		}
+	}
+	if err := r.lockFront(ctx, holder); err != nil {
+		return err
 	}
 	r.locked = true
 	r.Report.Report(event.Event{Type: event.Lock, Hosts: names(r.members)})
+	return nil
+}
+
+func (r *run) lockOne(ctx context.Context, h Host, holder wire.Holder) error {
+	name := h.Inventory().Name
+	held, err := patiently(ctx, h, holder)
+	if err != nil {
+		return fault.OnHost(name, err)
+	}
+	if held != nil {
+		return r.heldBy(name, *held)
+	}
 	return nil
 }
 
@@ -163,10 +180,10 @@ func (r *run) holder() wire.Holder {
 // moments, when its helper has ended what it ran.
 const lockPatience = 2 * time.Second
 
-func patiently(ctx context.Context, m *member, holder wire.Holder) (*wire.Holder, error) {
+func patiently(ctx context.Context, h Host, holder wire.Holder) (*wire.Holder, error) {
 	deadline := time.Now().Add(lockPatience)
 	for {
-		held, err := m.Lock(ctx, holder)
+		held, err := h.Lock(ctx, holder)
 		if err != nil || held == nil || time.Now().After(deadline) {
 			return held, err
 		}
@@ -176,14 +193,14 @@ func patiently(ctx context.Context, m *member, holder wire.Holder) (*wire.Holder
 	}
 }
 
-func (r *run) heldBy(m *member, h wire.Holder) error {
+func (r *run) heldBy(host string, h wire.Holder) error {
 	doing := h.Command
 	if h.Release != "" {
 		doing += " of " + h.Release
 	}
-	return fault.New(fault.LockHeld, "%s is locked on %s by %s since %s (%s)", r.Env.Name, m.name, h.Who,
+	return fault.New(fault.LockHeld, "%s is locked on %s by %s since %s (%s)", r.Env.Name, host, h.Who,
 		h.Since.Local().Format("15:04:05"), doing).
-		On(m.name).
+		On(host).
 		Hint("the lock is held by a live run and ends with it").
 		Try("godeploy status %s", r.Env.Name)
 }
@@ -201,7 +218,7 @@ func (r *run) finish(err error) *Result {
 	for _, m := range r.members {
 		r.result.Hosts = append(r.result.Hosts, HostResult{
 			Host: m.name, Outcome: m.outcome, Release: m.now, Previous: m.previous,
-			Weight: m.Inventory().Weight, Took: m.took, Failed: m.failed,
+			Weight: m.Inventory().Weight, Took: m.took, Failed: m.failed, Drained: m.drained,
 		})
 	}
 	if r.result.Verdict == Refused && r.touched() {
@@ -209,6 +226,9 @@ func (r *run) finish(err error) *Result {
 	}
 	if r.result.Verdict == WholeOld {
 		r.result.checkWhole()
+	}
+	if r.leftOut() {
+		r.result.Verdict = Mixed
 	}
 	return &r.result
 }

@@ -46,7 +46,10 @@ func (f *Fleet) Restart(ctx context.Context, graceful bool) (*Result, error) {
 			if len(wave) == 0 {
 				break
 			}
-			if err := each(ctx, wave, len(wave), act); err != nil {
+			if err := r.through(ctx, wave, act); err != nil {
+				return errors.Join(err, r.putBack(ctx, wave))
+			}
+			if err := r.putBack(ctx, wave); err != nil {
 				return err
 			}
 		}
@@ -89,7 +92,10 @@ func (r *run) prepareService(ctx context.Context) error {
 	if err := r.learn(ctx); err != nil { // what a run that died had left is put right by now
 		return err
 	}
-	return r.readyAll(ctx)
+	if err := r.readyAll(ctx); err != nil {
+		return err
+	}
+	return r.heal(ctx)
 }
 
 // acting wraps what is done to one host's service with its events and its outcome.

@@ -27,10 +27,12 @@ type HostStatus struct {
 	// that died there, and the next command that changes something finishes or undoes it.
 	Journal  *wire.Journal
 	Dangling bool // Release is not there
+	// Out is why the host is out of its balancer, as far as was noted on it; nil when it is not.
+	Out *wire.Drained
 }
 
-// Drained reports whether a run has taken the host out of the balancer and left it there.
-func (s HostStatus) Drained() bool { return s.Journal != nil && s.Journal.Drained }
+// Drained reports whether the host was taken out of the balancer, by a run or by hand, and is still.
+func (s HostStatus) Drained() bool { return s.Out != nil || s.Journal != nil && s.Journal.Drained }
 
 // Status asks every host, changes nothing and takes no lock. A host's own troubles stand in its
 // HostStatus; the error is about hosts that could not be asked.
@@ -61,7 +63,7 @@ func (r *run) statusOf(ctx context.Context, m *member) (HostStatus, error) {
 		return s, err
 	}
 	s.Release, s.Holder, s.Releases = state.Current, state.Holder, state.Releases
-	s.Journal, s.Dangling = state.Journal, state.Dangling
+	s.Journal, s.Dangling, s.Out = state.Journal, state.Dangling, state.Drained
 	if one, ok := find(state, state.Current); ok {
 		s.Mark, s.Created, s.By = one.Mark, one.Created, one.By
 	}

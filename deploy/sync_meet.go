@@ -72,7 +72,7 @@ func (s *syncRun) arrive(ctx context.Context, m *member) error {
 	case lock.err != nil:
 		err = lock.err
 	case lock.held != nil:
-		err = s.heldBy(m, *lock.held)
+		err = s.heldBy(m.name, *lock.held)
 	case err == nil:
 		err = s.fit(m)
 	}

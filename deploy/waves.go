@@ -44,6 +44,8 @@ type Standing struct {
 	// Out names the hosts that are out of service right now, whether they are pending or not: drained
 	// or failed in this run or an earlier one, or not reachable.
 	Out []string
+	// Stay names those of Out that no turn brings back: somebody has drained them by hand.
+	Stay []string
 }
 
 // Next gives the hosts that switch next: none when all have, or when no host can be spared. A host that
@@ -95,7 +97,8 @@ func (p Rollout) Plan(s Standing) (waves [][]string, stuck []string) {
 		}
 		waves = append(waves, wave)
 		taken := func(host string) bool { return slices.Contains(wave, host) }
-		s = Standing{Pending: except(s.Pending, taken), Out: except(s.Out, taken), Done: s.Done + len(wave)}
+		back := func(host string) bool { return taken(host) && !slices.Contains(s.Stay, host) }
+		s = Standing{Pending: except(s.Pending, taken), Out: except(s.Out, back), Stay: s.Stay, Done: s.Done + len(wave)}
 	}
 }
 

@@ -65,6 +65,9 @@ func (s *Site) State(ctx context.Context, sharedFiles []string) (wire.State, err
 	if state.Journal, err = s.shown(); err != nil {
 		return state, explain(err, "read the journal")
 	}
+	if state.Drained, err = s.drained(); err != nil {
+		return state, explain(err, "read why the host is drained")
+	}
 	if state.InUse, err = s.inUse(ctx); err != nil {
 		return state, err
 	}

@@ -84,6 +84,11 @@ func (s *State) Check() error {
 			return err
 		}
 	}
+	if s.Drained != nil {
+		if err := s.Drained.Check(); err != nil {
+			return err
+		}
+	}
 	return firstError(
 		optional(s.Current, CheckID),
 		checkShort(s.Refusal),

@@ -102,6 +102,9 @@ type State struct {
 	// Dangling says that there is no release where current points to.
 	Dangling bool     `json:"dangling,omitempty"`
 	Journal  *Journal `json:"journal,omitempty"` // of the last run that moved current
+	// Drained is why the host is out of its balancer, nil when it is not, as far as was noted here. The
+	// balancer's own hosts know better.
+	Drained *Drained `json:"drained,omitempty"`
 }
 
 // StateRequest asks for State; SharedFiles are looked for below shared/.
