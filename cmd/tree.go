@@ -38,11 +38,12 @@ const (
 	groupAccess  = "ACCESS"
 	groupServers = "SERVERS"
 	groupRelease = "RELEASE"
+	groupTraffic = "TRAFFIC"
 	groupFile    = "FILE"
 )
 
 func groups() []string {
-	return []string{groupStart, groupAccess, groupServers, groupRelease, groupFile}
+	return []string{groupStart, groupAccess, groupServers, groupRelease, groupTraffic, groupFile}
 }
 
 // commands is the whole tree, in the order of the help.
@@ -52,6 +53,7 @@ func commands() []*command {
 		[]*command{keysCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
+		[]*command{nginxCommand()},
 		[]*command{inventoryCommand()},
 		[]*command{helperCommand(), demoAppCommand()},
 	)

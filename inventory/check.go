@@ -228,20 +228,16 @@ func (c *checker) nginx() {
 	if n.Key == "" && n.Certificate != "" {
 		c.missing("a TLS certificate needs its key", "nginx", "key")
 	}
-	seen := map[string]bool{}
 	for i, l := range n.Location {
-		path := []string{"nginx", "location", element(i)}
-		if l.Path != "" && seen[l.Path] {
-			c.refuse(badValue("stands in two locations"), append(path, "path")...)
-		}
-		seen[l.Path] = true
-		if (l.Alias == "") == (l.Proxy == "") {
-			c.refuse(badValue("needs either alias or proxy"), path...)
-		}
 		if l.Sync != "" && l.Alias == "" {
-			c.refuse(badValue("needs an alias, the folder it is pushed to"), append(path, "sync")...)
+			c.refuse(badValue("needs an alias, the folder it is pushed to"), "nginx", "location", element(i), "sync")
+		}
+		if l.Proxy != "" && l.Proxy != c.env.UpstreamName() {
+			c.refuse(badValue("names the unknown upstream %q", l.Proxy).hinted("the app hosts are the upstream %q", c.env.UpstreamName()),
+				"nginx", "location", element(i), "proxy")
 		}
 	}
+	c.nginxSite()
 }
 
 func (c *checker) people() {

@@ -161,30 +161,44 @@ type Balancer struct {
 	Kind string `toml:"kind" enum:"nginx|haproxy" default:"nginx" doc:"kind of balancer"`
 }
 
-// Nginx is the one nginx file that godeploy writes.
+// Nginx is the nginx file that godeploy writes, and with main_file a second one.
 type Nginx struct {
-	Method                string        `toml:"method" rule:"method" default:"rr" doc:"rr, weight, ip_hash, least_conn, \"hash uri consistent\", \"random two\""`
-	Upstream              string        `toml:"upstream" rule:"word" doc:"name of the upstream block; empty = NAME_servers"`
-	Listen                string        `toml:"listen" rule:"line" default:"80" doc:"port or address:port"`
-	Names                 []string      `toml:"names" rule:"servername" doc:"server names"`
-	File                  string        `toml:"file" rule:"abspath" doc:"file written; empty = /etc/nginx/conf.d/godeploy-NAME.conf"`
-	MainFile              string        `toml:"main_file" rule:"abspath" doc:"file for lines of the main context"`
-	WorkerShutdownTimeout time.Duration `toml:"worker_shutdown_timeout" min:"0s" max:"24h" default:"30s" doc:"old workers end after so long"`
-	Certificate           string        `toml:"certificate" rule:"abspath" doc:"TLS certificate on the host; needs key"`
-	Key                   string        `toml:"key" rule:"abspath" doc:"TLS key on the host; needs certificate"`
-	Template              string        `toml:"template" rule:"line" doc:"template of your own, with the same values"`
+	Method                string        `toml:"method" rule:"method" default:"rr" doc:"rr or weight (round robin by weight), ip_hash, least_conn, \"hash KEY consistent\", \"random two\"; KEY is uri, addr, host, cookie_NAME, header_NAME or arg_NAME"`
+	Upstream              string        `toml:"upstream" rule:"nginxword" doc:"name of the upstream block; empty = NAME_servers"`
+	Listen                string        `toml:"listen" rule:"listen" default:"80" doc:"ports or address:port, with commas between them; with a certificate they speak TLS"`
+	Redirect              int           `toml:"redirect" min:"0" max:"65535" default:"0" doc:"port whose requests are sent to https, such as 80; 0 = none; needs certificate"`
+	Names                 []string      `toml:"names" rule:"servername" doc:"server names, such as \"www.example.com\" or \"*.example.com\"; empty = every name"`
+	File                  string        `toml:"file" rule:"nginxpath" doc:"file written; empty = /etc/nginx/conf.d/godeploy-NAME.conf"`
+	MainFile              string        `toml:"main_file" rule:"nginxpath" doc:"file for lines of the main context, such as /etc/nginx/modules-enabled/60-godeploy.conf; empty = none are written"`
+	Conf                  string        `toml:"conf" rule:"nginxpath" default:"/etc/nginx/nginx.conf" doc:"nginx's main file, which is read and never written"`
+	WorkerShutdownTimeout time.Duration `toml:"worker_shutdown_timeout" min:"0s" max:"24h" default:"30s" doc:"old workers end after so long; \"0s\" = never; needs main_file"`
+	WorkerRlimitNofile    int           `toml:"worker_rlimit_nofile" min:"0" max:"1073741824" default:"0" doc:"files that a worker may have open; 0 = as nginx.conf has it; needs main_file"`
+	Certificate           string        `toml:"certificate" rule:"nginxpath" doc:"TLS certificate on the host; needs key"`
+	Key                   string        `toml:"key" rule:"nginxpath" doc:"TLS key on the host; needs certificate"`
+	Template              string        `toml:"template" rule:"line" doc:"template of your own, relative to godeploy.toml, with the same values"`
 	ClientMaxBodySize     string        `toml:"client_max_body_size" rule:"nginxsize" default:"20m" doc:"largest request body"`
-	Keepalive             int           `toml:"keepalive" min:"0" max:"65535" default:"64" doc:"idle connections kept to the app hosts"`
+	Headers               []string      `toml:"headers" rule:"nginxheader" doc:"headers of every answer, such as \"X-Frame-Options: DENY\""`
+	ProxyHeaders          []string      `toml:"proxy_headers" rule:"nginxheader" doc:"headers of every request to the app, beside Host, X-Real-IP, X-Forwarded-For and X-Forwarded-Proto"`
+	ConnectTimeout        time.Duration `toml:"connect_timeout" min:"1ms" max:"75s" default:"2s" doc:"longest wait for a connection to an app host"`
+	SendTimeout           time.Duration `toml:"send_timeout" min:"1ms" max:"24h" default:"60s" doc:"longest pause while a request is sent to an app host"`
+	ReadTimeout           time.Duration `toml:"read_timeout" min:"1ms" max:"24h" default:"60s" doc:"longest pause in the answer of an app host"`
+	Gzip                  bool          `toml:"gzip" doc:"compress text answers"`
+	ErrorPage             string        `toml:"error_page" rule:"nginxpath" doc:"file on the nginx hosts that is shown when no app host answers"`
+	Maintenance           string        `toml:"maintenance" rule:"nginxpath" doc:"file on the nginx hosts: while it is there, it is what the app's visitors get, with 503"`
+	AccessLog             string        `toml:"access_log" rule:"nginxpath" doc:"access log on the nginx hosts; empty = /var/log/nginx/godeploy-NAME.log"`
+	Keepalive             int           `toml:"keepalive" min:"0" max:"65535" default:"64" doc:"idle connections kept to the app hosts, by each worker"`
 	MaxFails              int           `toml:"max_fails" min:"0" max:"65535" default:"3" doc:"failures before a server is left out"`
-	FailTimeout           time.Duration `toml:"fail_timeout" min:"1s" max:"24h" default:"10s" doc:"time over which failures count"`
+	FailTimeout           time.Duration `toml:"fail_timeout" min:"1s" max:"24h" default:"10s" doc:"time over which failures count, and for which a server is left out"`
 	Location              []Location    `toml:"location"`
 }
 
 // Location is one [[nginx.location]].
 type Location struct {
-	Path      string `toml:"path" need:"true" rule:"urlpath" doc:"path of the location; needed"`
-	Alias     string `toml:"alias" rule:"alias" doc:"folder it is served from"`
-	Proxy     string `toml:"proxy" rule:"word" doc:"upstream it is passed to"`
+	Path      string `toml:"path" need:"true" rule:"locationpath" doc:"path of the location, such as \"/statics/\" or \"= /favicon.ico\"; needed"`
+	Alias     string `toml:"alias" rule:"nginxfolder" doc:"folder that stands in the place of path"`
+	Root      string `toml:"root" rule:"nginxfolder" doc:"folder that path is looked for in"`
+	Proxy     string `toml:"proxy" rule:"nginxword" doc:"upstream it is passed to"`
+	WebSocket bool   `toml:"websocket" doc:"let requests become web sockets; with proxy"`
 	Expires   string `toml:"expires" rule:"nginxtime" doc:"caching time, such as \"30d\""`
 	AccessLog bool   `toml:"access_log" default:"true" doc:"write the access log"`
 	Sync      string `toml:"sync" rule:"relpath" doc:"local folder pushed to alias on the nginx hosts before any switch"`

@@ -92,13 +92,13 @@ func TestOverlayOfARoleAndOfAList(t *testing.T) {
 user = "top"
 [[nginx.location]]
 path = "/"
-proxy = "x"
+proxy = "swiper_servers"
 expires = "1d"
 [env.p.role.app]
 port = 2222
 [[env.p.nginx.location]]
 path = "/p"
-proxy = "y"
+proxy = "swiper_servers"
 [env.p.hosts]
 h = { role = "app" }
 `)

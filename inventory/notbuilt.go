@@ -62,7 +62,7 @@ func laters() []later {
 		{"ssh.ssh_config", "set:true", "reading ~/.ssh/config", "", ""},
 		{"setup.packages", "", "installing packages", "", "setup"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
-		{"nginx", "set", "nginx", "", "nginx"},
+
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
 		{"tune", "set", "tuning", "", "tune"},
 		{"role.*.tune", "set", "tuning", "", "tune"},

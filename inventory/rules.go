@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"godeploy/templates"
 )
 
 // Limits on what is read; more is an error, never a slow run.
@@ -48,8 +50,8 @@ func ruleFor(name string) rule {
 		return checkAppPathText
 	case "abspath":
 		return checkAbsPath
-	case "alias":
-		return func(s string) error { return checkAbsPath(strings.TrimSuffix(s, "/")) }
+	case "nginxfolder":
+		return func(s string) error { return nginxRule(templates.CheckNginxPath)(strings.TrimSuffix(s, "/")) }
 	case "relpath":
 		return checkRelPath
 	case "pidfile":
@@ -66,6 +68,9 @@ func ruleFor(name string) rule {
 		return checkLimit
 	case "pattern":
 		return checkPattern
+	}
+	if check := nginxCheck(name); check != nil {
+		return nginxRule(check)
 	}
 	return rulePattern(name)
 }
@@ -85,15 +90,6 @@ func rulePattern(name string) rule {
 		return matching(`[A-Za-z0-9-]{1,64}`, `must be a header name such as "X-Release"`)
 	case "fingerprint":
 		return matching(`SHA256:[A-Za-z0-9+/]{43}=?`, `must be a fingerprint "SHA256:…", as ssh-keygen -l prints it`)
-	case "method":
-		return matching(`rr|weight|ip_hash|least_conn|random( two)?( least_conn)?|hash [A-Za-z0-9$_{}-]+( consistent)?`,
-			`must be rr, weight, ip_hash, least_conn, "hash KEY consistent" or "random two"`)
-	case "servername":
-		return matching(`[A-Za-z0-9_*~.^$\\-]{1,253}`, "must be a server name without spaces or semicolons")
-	case "nginxsize":
-		return matching(`[0-9]{1,12}[kKmMgG]?`, `must be a size such as "20m"`)
-	case "nginxtime":
-		return matching(`max|off|epoch|-?[0-9]{1,9}(ms|[smhdwMy])?`, `must be a time such as "30d", or max, off or epoch`)
 	case "urlpath":
 		return matching(`/[A-Za-z0-9/._~%!$&'()*+,=:@?-]{0,999}`, "must be a path that starts with /")
 	case "limit-name":

@@ -1,0 +1,32 @@
+package balance
+
+import (
+	"godeploy/inventory"
+	"godeploy/templates"
+)
+
+// File is one rendered file and where it lies on the balancer hosts.
+type File struct {
+	Path    string
+	Content []byte
+	Main    bool // lines of nginx's main context; else of its http context
+}
+
+// Render gives the files of an environment in a state; they are the same for every balancer host. The
+// first one is the site's. Errors are those of SiteOf, and of the user's own template.
+func Render(env *inventory.Env, state State) ([]File, error) {
+	site, err := SiteOf(env, state)
+	if err != nil {
+		return nil, err
+	}
+	content, err := templates.RenderNginx(site)
+	if err != nil {
+		return nil, err
+	}
+	files := []File{{Path: env.NginxFile(), Content: content}}
+	main, err := templates.RenderNginxMain(site)
+	if main != nil && err == nil {
+		files = append(files, File{Path: env.Nginx.MainFile, Content: main, Main: true})
+	}
+	return files, err
+}
