@@ -108,7 +108,7 @@ type Release struct {
 	StallBudget    time.Duration `toml:"stall_budget" min:"0s" max:"10m" default:"500ms" doc:"an app that boots longer is drained first"`
 	Carry          []string      `toml:"carry" rule:"relpath" doc:"paths copied from the previous release; not also in [shared] dirs"`
 	Migrations     string        `toml:"migrations" rule:"command" doc:"run on one host as the app's owner; prints the heads of the database schema, one a line, so that a rollback can refuse an older release"`
-	Gate           string        `toml:"gate" rule:"line" doc:"goal that new hosts must meet beside old ones, such as \"5xx < 0.5%\""`
+	Gate           string        `toml:"gate" rule:"gate" doc:"goals that new hosts must meet beside old ones, such as \"5xx < 0.5%, p95 < 1.5x\""`
 	Bake           time.Duration `toml:"bake" min:"0s" max:"24h" default:"30s" doc:"time the gate is watched"`
 }
 

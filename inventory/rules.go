@@ -68,6 +68,8 @@ func ruleFor(name string) rule {
 		return checkLimit
 	case "pattern":
 		return checkPattern
+	case "gate":
+		return checkGate
 	}
 	if check := nginxCheck(name); check != nil {
 		return nginxRule(check)
