@@ -39,6 +39,7 @@ type call struct {
 	closing []string
 	data    bytes.Buffer // for stdout, once the story has ended
 	runFile string
+	undoing []func() // what the terminal needs at the end, however the command ends
 }
 
 // looks says how output is drawn; any goroutine may ask.
@@ -56,6 +57,21 @@ func (c *call) settleLook(o options) {
 	c.mu.Lock()
 	c.drawn = l
 	c.mu.Unlock()
+}
+
+// atEnd keeps something to do when the command is over or given up.
+func (c *call) atEnd(do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.undoing = append(c.undoing, do)
+}
+
+func (c *call) undo() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, do := range c.undoing {
+		do()
+	}
 }
 
 func (c *call) told() *story {

@@ -1,10 +1,10 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
-	"strings"
 
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
@@ -18,14 +18,19 @@ func execCommand() *command {
 	return &command{
 		Name: "exec", Group: groupAccess, Usage: "run a command on the hosts", Args: "[ENV] -- CMD...",
 		Env: true, Rest: true, Story: true, Terse: true,
-		Examples: []string{"godeploy exec prod -- uptime", "godeploy exec prod -l role:app -- df -h /opt", "godeploy exec prod --shell -- 'dmesg | tail -3'"},
+		Examples: []string{"godeploy exec prod -- uptime", "godeploy exec prod -l role:app -- df -h /opt", "godeploy exec prod --shell -- 'dmesg | tail -3'",
+			"godeploy exec prod --collect -- uname -r", "godeploy exec prod --once --as owner --cd current -- .venv/bin/python manage.py check"},
 		About: "The words after -- reach the command as they are; no shell reads them unless --shell is given.\n" +
 			"On exactly one host, output and exit status are the command's own and 255 means no connection, as with ssh.\n" +
 			"On several hosts every line names its host; exit 1 means that the command failed somewhere, 4 that a host\n" +
-			"could not be reached.",
+			"could not be reached. --as another user needs root as the login, or sudo = true in [ssh].",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "shell", Usage: "give the words to the login shell, joined by spaces"},
 			&cli.BoolFlag{Name: "once", Usage: "only on the first of the hosts"},
+			&cli.StringFlag{Name: "as", Usage: "as `USER`: owner, root or a name; default: the login user"},
+			&cli.StringFlag{Name: "cd", Usage: "in `FOLDER`: current, shared or a path there; default: the login's home"},
+			&cli.BoolFlag{Name: "stdin", Usage: "give the command our standard input, the same on each host"},
+			&cli.BoolFlag{Name: "collect", Usage: "wait for all hosts and show equal outputs once"},
 		},
 		Run: runExec,
 	}
@@ -41,39 +46,80 @@ type remote struct {
 }
 
 func runExec(ctx context.Context, c *call) error {
-	command, err := c.remoteCommand()
+	job, err := c.execJob()
 	if err != nil {
 		return err
 	}
-	hosts, err := c.hosts()
-	if err != nil {
-		return err
-	}
-	if c.flags.Bool("once") {
-		hosts = hosts[:1]
-	}
-	targets, err := c.targets(hosts)
-	if err != nil {
-		return err
-	}
-	report, err := c.begin(event.Event{Hosts: namesOf(targets)})
+	report, err := c.begin(event.Event{Hosts: namesOf(job.targets)})
 	if err != nil {
 		return err
 	}
 	pool := c.connect(report)
 	defer pool.Close() // the results are in; a connection that does not close cleanly changes none
-	return c.execResult(c.runOnAll(ctx, pool, report, targets, command))
+	out := c.execOutput(report, job.targets)
+	results := c.runOnAll(ctx, pool, report, job, out)
+	if together, ok := out.(*collected); ok {
+		if err := together.show(c.sys.Stdout, results); err != nil {
+			return err
+		}
+	}
+	return c.execResult(results)
 }
 
-// remoteCommand is the text for sshd, which always gives it to the login shell: words are quoted for it.
-func (c *call) remoteCommand() (string, error) {
+// job is what runs where.
+type job struct {
+	targets []sshx.Target
+	lines   []string         // for the login shell of each
+	input   func() io.Reader // one for each host
+}
+
+// maxInput bounds the standard input that goes to more than one host.
+const maxInput = 64 << 20
+
+// execJob makes a job of the command line.
+func (c *call) execJob() (job, error) {
 	if len(c.rest) == 0 {
-		return "", usagef("godeploy exec needs a command").Hint("it stands after --").Try("%s -- uptime", c.again())
+		return job{}, usagef("godeploy exec needs a command").Hint("it stands after --").Try("%s -- uptime", c.again())
 	}
-	if c.flags.Bool("shell") {
-		return strings.Join(c.rest, " "), nil
+	hosts, err := c.hosts()
+	if err != nil {
+		return job{}, err
 	}
-	return sshx.Quote(c.rest...)
+	if c.flags.Bool("once") {
+		hosts = hosts[:1]
+	}
+	var j job
+	at := place{as: c.flags.String("as"), cd: c.flags.String("cd"), shell: c.flags.Bool("shell")}
+	for _, h := range hosts {
+		line, err := c.placed(h, at, c.rest)
+		if err != nil {
+			return job{}, err
+		}
+		j.lines = append(j.lines, line)
+	}
+	if j.targets, err = c.targets(hosts); err != nil {
+		return job{}, err
+	}
+	j.input, err = c.execInput(len(hosts))
+	return j, err
+}
+
+// execInput gives every host the same input: with more than one host all of it is read before.
+func (c *call) execInput(hosts int) (func() io.Reader, error) {
+	switch {
+	case !c.flags.Bool("stdin"):
+		return func() io.Reader { return nil }, nil
+	case hosts == 1:
+		return func() io.Reader { return c.sys.Stdin }, nil
+	}
+	all, err := io.ReadAll(io.LimitReader(c.sys.Stdin, maxInput+1))
+	switch {
+	case err != nil:
+		return nil, usagef("standard input cannot be read").Wrap(err)
+	case len(all) > maxInput:
+		return nil, usagef("standard input is larger than %d MiB", maxInput>>20).Hint("godeploy sync --to FOLDER carries files to many hosts")
+	}
+	return func() io.Reader { return bytes.NewReader(all) }, nil
 }
 
 func namesOf(targets []sshx.Target) []string {
@@ -85,14 +131,13 @@ func namesOf(targets []sshx.Target) []string {
 }
 
 // runOnAll gives one result a host, in the order of the targets. A failure on one stops no other.
-func (c *call) runOnAll(ctx context.Context, pool *sshx.Pool, report event.Reporter, targets []sshx.Target, command string) []remote {
-	results := make([]remote, len(targets))
-	out := c.execOutput(report, targets)
+func (c *call) runOnAll(ctx context.Context, pool *sshx.Pool, report event.Reporter, j job, out outputs) []remote {
+	results := make([]remote, len(j.targets))
 	var group errgroup.Group
 	group.SetLimit(c.opt.Parallel)
-	for i, t := range targets {
+	for i, t := range j.targets {
 		group.Go(func() error {
-			results[i] = c.runOn(ctx, pool, report, t, command, out)
+			results[i] = c.runOn(ctx, pool, report, t, j.lines[i], j.input(), out)
 			return nil
 		})
 	}
@@ -100,7 +145,7 @@ func (c *call) runOnAll(ctx context.Context, pool *sshx.Pool, report event.Repor
 	return results
 }
 
-func (c *call) runOn(ctx context.Context, pool *sshx.Pool, report event.Reporter, t sshx.Target, command string, out outputs) remote {
+func (c *call) runOn(ctx context.Context, pool *sshx.Pool, report event.Reporter, t sshx.Target, command string, stdin io.Reader, out outputs) remote {
 	began := c.sys.Now()
 	report.Report(event.Event{Type: event.CmdStart, Host: t.Name, Step: "exec", Command: command})
 	r := remote{target: t}
@@ -108,7 +153,7 @@ func (c *call) runOn(ctx context.Context, pool *sshx.Pool, report event.Reporter
 	if err == nil {
 		defer conn.Close() // the command has ended by then
 		stdout, stderr, flush := out.of(t.Name)
-		err = conn.Run(ctx, command, nil, stdout, stderr)
+		err = conn.Run(ctx, command, stdin, stdout, stderr)
 		flush()
 	}
 	r.status, r.err = statusOf(err)
@@ -186,6 +231,9 @@ type outputs interface {
 func (c *call) execOutput(report event.Reporter, targets []sshx.Target) outputs {
 	if c.looks().mode == "json" {
 		return eventOutput{report}
+	}
+	if c.flags.Bool("collect") {
+		return &collected{}
 	}
 	if len(targets) == 1 {
 		return passThrough{c.sys}

@@ -9,6 +9,8 @@ import (
 
 	"godeploy/internal/fault"
 	"godeploy/inventory"
+
+	"github.com/urfave/cli/v2"
 )
 
 func inventoryCommand() *command {
@@ -17,9 +19,13 @@ func inventoryCommand() *command {
 		Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json"},
 		Sub: []*command{{
 			Name: "show", Group: groupFile, Usage: "the hosts, with everything they take from roles and defaults", Args: "[ENV]", Env: true,
-			Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json"},
-			About:    "With -v also every other key, its value and the line it comes from.",
-			Run:      runInventoryShow,
+			Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json",
+				"godeploy inventory show prod --ssh-config > ~/.ssh/prod.conf"},
+			About: "With -v also every other key, its value and the line it comes from. --ssh-config prints what plain ssh, scp and rsync\n" +
+				"need to reach the hosts by their names: put `Include prod.conf` on top of ~/.ssh/config. A pinned host_key cannot be\n" +
+				"written there: trust that host's key once with keys trust.",
+			Flags: []cli.Flag{&cli.BoolFlag{Name: "ssh-config", Usage: "print Host blocks for ~/.ssh/config"}},
+			Run:   runInventoryShow,
 		}},
 	}
 }
@@ -41,6 +47,13 @@ func runInventoryShow(_ context.Context, c *call) error {
 	hosts, err := c.hosts()
 	if err != nil {
 		return err
+	}
+	if c.flags.Bool("ssh-config") {
+		text, err := c.sshConfig(hosts)
+		if err != nil {
+			return err
+		}
+		return c.print("%s", text)
 	}
 	doc := inventoryDocument{View: c.env.View(hosts)}
 	for _, s := range c.file.Settings(c.env.Name) {

@@ -191,6 +191,7 @@ func explainCancel(ctx context.Context, err error) error {
 
 // finish closes the story and prints what went wrong; it gives the exit code.
 func (c *call) finish(err error, sig os.Signal) int {
+	c.undo()
 	code := codeOf(err)
 	if err != nil && sig != nil {
 		code = interruption{sig}.exit()

@@ -29,6 +29,7 @@ type System struct {
 	StderrTTY      bool                    // whether a person sees stderr
 	Size           func() (cols, rows int) // of the terminal behind stderr; optional
 	OpenTTY        func() (TTY, error)     // the controlling terminal, for questions; optional
+	OpenScreen     func() (Screen, error)  // the terminal behind stdin, for a session on a host; optional
 }
 
 // TTY is a terminal to ask on. The caller closes it. Not for concurrent use.
@@ -59,10 +60,11 @@ func RealSystem() System {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Env: os.Getenv, Environ: os.Environ(), Dir: dir, Home: home, User: userName(),
 		Now: time.Now, Signals: signals,
-		StdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
-		StderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
-		Size:      stderrSize,
-		OpenTTY:   openTTY,
+		StdoutTTY:  term.IsTerminal(int(os.Stdout.Fd())),
+		StderrTTY:  term.IsTerminal(int(os.Stderr.Fd())),
+		Size:       stderrSize,
+		OpenTTY:    openTTY,
+		OpenScreen: openScreen,
 	}
 }
 

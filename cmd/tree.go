@@ -50,7 +50,7 @@ func groups() []string {
 func commands() []*command {
 	return slices.Concat(
 		[]*command{demoCommand(), initCommand(), checkCommand(), versionCommand(), helpCommand()},
-		[]*command{keysCommand(), execCommand()},
+		[]*command{keysCommand(), sshCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{nginxCommand()},

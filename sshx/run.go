@@ -77,6 +77,11 @@ func (c *Conn) endsIn(limit time.Duration) bool {
 // is up to the host (sshd does not pass it on to root's commands), so commands that must die with us
 // belong under the helper.
 func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout, stderr io.Writer) error {
+	return c.run(ctx, func(s *ssh.Session) error { return s.Start(command) }, stdin, stdout, stderr)
+}
+
+// run is Run for whatever start asks the host for.
+func (c *Conn) run(ctx context.Context, start func(*ssh.Session) error, stdin io.Reader, stdout, stderr io.Writer) error {
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader, stdout,
 		s.leave()
 		return err
 	}
-	if err := s.launch(ctx, func() error { return s.Session.Start(command) }); err != nil {
+	if err := s.launch(ctx, func() error { return start(s.Session) }); err != nil {
 		return err
 	}
 	s.watch()
