@@ -14,19 +14,24 @@ import (
 // connect gives the pool that reaches the hosts of the environment; the caller closes it. Host keys
 // come from the project's known_hosts, the user's and the machine's, in this order.
 func (c *call) connect(report event.Reporter) *sshx.Pool {
-	var ask sync.Mutex // one question at a time, whatever number of keys needs one
 	var control func(context.Context, sshx.Target) string
-	limit := c.limit()
-	if c.env.SSH.SSHConfig && limit == nil { // what a master sends cannot be held to a rate
+	if c.env.SSH.SSHConfig && c.limit() == nil { // what a master sends cannot be held to a rate
 		control = sshx.UserControl(c.sys.Home)
 	}
+	return c.pool(report, control)
+}
+
+// pool is connect with the ControlMasters that control names, none when it is nil: every connection is then
+// a login of its own.
+func (c *call) pool(report event.Reporter, control func(context.Context, sshx.Target) string) *sshx.Pool {
+	var ask sync.Mutex // one question at a time, whatever number of keys needs one
 	return sshx.NewPool(sshx.Options{
 		Control:     control,
 		Keys:        c.env.SSH.Keys,
 		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
 		KnownHosts:  c.knownHosts(),
 		Report:      report,
-		Dialer:      limit.dialer(),
+		Dialer:      c.limit().dialer(),
 		Passphrase: func(ctx context.Context, key string) ([]byte, error) {
 			ask.Lock()
 			defer ask.Unlock()

@@ -150,6 +150,8 @@ func releaseExplanations() []explanation {
 		{fault.RollbackFailed, "A host could not be brought back to the release before. A person is needed.", "godeploy status ENV, then the host's service log."},
 		{fault.RollbackNone, "There is no earlier release to go back to.", "godeploy releases ENV lists what there is."},
 		{fault.ReleaseUnknown, "The release that was named is not on every host.", "godeploy releases ENV lists what there is."},
+		{fault.TuneUndone, "The settings of tune did not take, or nobody could log in to the host with them. The host has put back what it had before.",
+			"see the lines in the message; correct the value in [tune] and run again."},
 		{fault.ExecFailed, "A command of yours ended with an error on a host.", "its output stands above the message."},
 	}
 }

@@ -64,8 +64,6 @@ func laters() []later {
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
-		{"tune", "set", "tuning", "", "tune"},
-		{"role.*.tune", "set", "tuning", "", "tune"},
 		{"hooks.setup", "", "godeploy setup, which runs it", "", "setup"},
 		{"people", "set", "people", "", "keys"},
 		{"bench", "set", "the load generator", "", "bench"},

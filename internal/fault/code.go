@@ -51,6 +51,7 @@ const (
 	RollbackFailed    Code = "rollback-failed"
 	RollbackNone      Code = "rollback-none"
 	ReleaseUnknown    Code = "release-unknown"
+	TuneUndone        Code = "tune-undone"
 	ExecFailed        Code = "exec-failed"
 	RemoteToolMissing Code = "remote-tool-missing"
 	HelperArch        Code = "helper-arch"
