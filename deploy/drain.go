@@ -20,6 +20,8 @@ import (
 type Balancer interface {
 	// Ready says, before anything is changed, whether servers can be drained on its hosts.
 	Ready(ctx context.Context, front []Host) error
+	// Stands reports whether requests are spread over a server at all. It is known once Ready was asked.
+	Stands(server string) bool
 	// Drains gives the servers that are out, by name. It is asked under the locks, and first makes the
 	// hosts agree where a run that died has left them apart.
 	Drains(ctx context.Context, front []Host) (map[string]wire.Drained, error)
@@ -107,8 +109,11 @@ func (r *run) through(ctx context.Context, wave []*member, turn func(context.Con
 // drain takes those hosts of a wave out of the balancer that are not out yet. When no server would be
 // left it takes out none: a graceful restart loses less than no server at all.
 func (r *run) drain(ctx context.Context, wave []*member) error {
-	todo := slices.DeleteFunc(slices.Clone(wave), func(m *member) bool { return m.drained != nil })
-	if r.Balancer == nil || len(todo) == 0 {
+	if r.Balancer == nil {
+		return nil
+	}
+	todo := slices.DeleteFunc(slices.Clone(wave), func(m *member) bool { return m.drained != nil || !r.Balancer.Stands(m.name) })
+	if len(todo) == 0 {
 		return nil
 	}
 	if !r.othersServe(wave) {
@@ -135,7 +140,8 @@ func (r *run) drain(ctx context.Context, wave []*member) error {
 // othersServe reports whether a server is in service that is not one of the wave, as far as the run knows.
 func (r *run) othersServe(wave []*member) bool {
 	for _, h := range r.Env.ReleaseHosts() {
-		if slices.Contains(r.Absent, h.Name) || slices.Contains(r.outside, h.Name) || slices.Contains(names(wave), h.Name) {
+		if slices.Contains(r.Absent, h.Name) || slices.Contains(r.outside, h.Name) || slices.Contains(names(wave), h.Name) ||
+			!r.Balancer.Stands(h.Name) {
 			continue
 		}
 		picked := r.pick([]string{h.Name})

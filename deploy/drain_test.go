@@ -35,6 +35,7 @@ func (k *rack) hear(verb string, servers []string) error {
 }
 
 func (k *rack) Ready(context.Context, []Host) error { return k.hear("ready", nil) }
+func (k *rack) Stands(string) bool                  { return true }
 func (k *rack) Drains(context.Context, []Host) (map[string]wire.Drained, error) {
 	return maps.Clone(k.out), k.hear("drains", nil)
 }
