@@ -14,24 +14,30 @@ import (
 // connect gives the pool that reaches the hosts of the environment; the caller closes it. Host keys
 // come from the project's known_hosts, the user's and the machine's, in this order.
 func (c *call) connect(report event.Reporter) *sshx.Pool {
-	var control func(context.Context, sshx.Target) string
-	if c.env.SSH.SSHConfig && c.limit() == nil { // what a master sends cannot be held to a rate
-		control = sshx.UserControl(c.sys.Home)
-	}
-	return c.pool(report, control)
+	return c.pool(report, c.limit() == nil) // what a master sends cannot be held to a rate
 }
 
-// pool is connect with the ControlMasters that control names, none when it is nil: every connection is then
-// a login of its own.
-func (c *call) pool(report event.Reporter, control func(context.Context, sshx.Target) string) *sshx.Pool {
+// pool is connect with the ControlMasters of the user's ssh, or without: every connection is then a login of
+// its own.
+func (c *call) pool(report event.Reporter, masters bool) *sshx.Pool {
 	var ask sync.Mutex // one question at a time, whatever number of keys needs one
+	var config *sshx.UserConfig
+	if c.env.SSH.SSHConfig {
+		config = sshx.NewUserConfig(c.sys.Home, c.sys.User, c.sys.Env)
+	}
+	limit := c.limit()
 	return sshx.NewPool(sshx.Options{
-		Control:     control,
-		Keys:        c.env.SSH.Keys,
-		AgentSocket: c.sys.Env("SSH_AUTH_SOCK"),
-		KnownHosts:  c.knownHosts(),
-		Report:      report,
-		Dialer:      c.limit().dialer(),
+		Config:       config,
+		NoMaster:     !masters,
+		User:         c.sys.User,
+		Keys:         c.env.SSH.Keys,
+		AgentSocket:  c.sys.Env("SSH_AUTH_SOCK"),
+		ProjectHosts: c.projectKnownHosts(),
+		KnownHosts:   c.knownHosts()[1:],
+		Report:       report,
+		Dialer:       limit.dialer(),
+		Limit:        limit.wrapper(),
+		Shell:        c.sys.Env("SHELL"),
 		Passphrase: func(ctx context.Context, key string) ([]byte, error) {
 			ask.Lock()
 			defer ask.Unlock()
@@ -79,10 +85,14 @@ func (c *call) target(h inventory.Host) (sshx.Target, error) {
 }
 
 func (c *call) bareTarget(h inventory.Host) sshx.Target {
-	return sshx.Target{
+	t := sshx.Target{
 		Name: h.Name, Alias: c.env.Name + "/" + h.Name, Address: h.Address, Port: h.Port,
-		User: orElse(h.User, c.sys.User), HostKey: h.HostKey,
+		User: h.User, HostKey: h.HostKey, Direct: h.Direct,
 	}
+	if h.AnyPort && c.file.Origin(c.env.Name, "ssh.port").Line == 0 {
+		t.Port = 0 // nobody has named one: ssh_config may
+	}
+	return t
 }
 
 // targets resolves many hosts, in their order.

@@ -47,8 +47,16 @@ func (r *rate) dialer() func(ctx context.Context, network, addr string) (net.Con
 		if err != nil {
 			return nil, err
 		}
-		return &limited{Conn: conn, rate: r, closed: make(chan struct{})}, nil
+		return r.wrapper()(conn), nil
 	}
+}
+
+// wrapper holds the writes of a connection to the rate; a nil rate gives nil, the default.
+func (r *rate) wrapper() func(net.Conn) net.Conn {
+	if r == nil {
+		return nil
+	}
+	return func(conn net.Conn) net.Conn { return &limited{Conn: conn, rate: r, closed: make(chan struct{})} }
 }
 
 // limited is a connection whose writes keep to a rate.

@@ -103,7 +103,7 @@ func (c *call) tuned() ([]inventory.Host, []tune.Want, error) {
 }
 
 // fresh is a pool whose connections are new logins, never sessions on a connection of ssh's that stands.
-func (c *call) fresh(report event.Reporter) *sshx.Pool { return c.pool(report, nil) }
+func (c *call) fresh(report event.Reporter) *sshx.Pool { return c.pool(report, false) }
 
 func (c *call) tuner(report event.Reporter, again *overssh.Connector) *tune.Tuner {
 	return &tune.Tuner{

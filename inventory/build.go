@@ -262,11 +262,12 @@ func (b *builder) resolve(e *Env, entries []namedEntry) {
 			}
 		}
 		if h.Port == 0 {
-			h.Port = e.SSH.Port
+			h.Port, h.AnyPort = e.SSH.Port, true
 		}
 		if h.User == "" {
 			h.User = e.SSH.User
 		}
+		h.Direct = jump != nil && len(jump) == 0
 		for _, chain := range jump {
 			h.Jump = append(h.Jump, chain)
 		}

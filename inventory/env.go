@@ -24,8 +24,10 @@ type Host struct {
 	Weight  int // 1-65535
 	Tags    []string
 	Port    int
+	AnyPort bool       // neither the host nor a role names its port: Port is that of [ssh]
 	User    string     // "" = the operator's own name
 	Jump    [][]string // alternatives, in the order to try; each a chain of host names, outermost first
+	Direct  bool       // jump = [] was written: no jump host, whatever ssh_config says
 	Backup  bool
 	HostKey string // "SHA256:…" or ""
 	Pos     fault.Pos

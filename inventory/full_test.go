@@ -63,7 +63,7 @@ func TestHostsKeepTheOrderOfTheFile(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	want := Host{
-		Name: "app4", Address: "10.0.0.4", Roles: []string{"app"}, Weight: 20, Tags: []string{"big"}, Port: 22, User: "deploy",
+		Name: "app4", Address: "10.0.0.4", Roles: []string{"app"}, Weight: 20, Tags: []string{"big"}, Port: 22, AnyPort: true, User: "deploy",
 		Jump: [][]string{{"ngx1"}, {"ngx2"}},
 		Pos:  fault.Pos{File: "testdata/full.toml", Line: 181, Col: 1, Key: "[env.prod.hosts] app4"},
 	}

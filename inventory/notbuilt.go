@@ -59,7 +59,6 @@ func laters() []later {
 		{"release.stall_budget", "", "draining", "", ""},
 		{"release.gate", "", "the gate", "", "release"},
 		{"release.bake", "", "the gate", "", ""},
-		{"ssh.ssh_config", "set:true", "reading ~/.ssh/config", "", ""},
 		{"setup.packages", "", "installing packages", "", "setup"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 

@@ -2,7 +2,6 @@ package sshx
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -17,10 +16,11 @@ type attempt struct {
 	hop    *Conn // nil for a direct connection
 
 	// What earlier tries of the same dial have taught.
-	barred     map[string]bool // public keys that could not sign
-	barredWhy  []string
-	triedTypes []string // host key types that a pinned fingerprint did not match
-	firstNo    error    // the verdict on the first of them
+	triedTypes []string        // host key types that a pinned fingerprint did not match
+	firstNo    error           // the verdict on the first of them
+	refusals   map[string]bool // public keys that the host did not take
+	perLogin   int             // how many keys one login may offer; 0 is any number
+	logins     int             // that ended because of too many
 
 	raw      *counted
 	deadline time.Time
@@ -29,27 +29,34 @@ type attempt struct {
 	refused  error      // the verdict on the host key
 	verified bool       // the host key was accepted: what follows is the login
 	asked    bool       // the login waited for a person
-	sulked   bool       // a key could not sign
-	tried    []string   // the identities offered, for people
+	tried    []string   // the identities offered on any try, for people
 	notes    []string   // why others were not
+	login    login
 }
 
 // run connects, verifies and logs in. The connection is closed if it fails.
 func (a *attempt) run(ctx context.Context) (*ssh.Client, error) {
-	signers, agentConn, err := a.identities(ctx)
+	list, agentConn, err := a.identities(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer agentConn.Close()
-	return a.connect(ctx, &ssh.ClientConfig{
-		User: a.target.User,
-		Auth: []ssh.AuthMethod{ssh.PublicKeys(signers...)},
-	})
+	a.login = login{}
+	for _, s := range list {
+		if !a.refusals[string(s.pub.Marshal())] {
+			a.login.queue = append(a.login.queue, s)
+		}
+	}
+	client, err := a.connect(ctx, &ssh.ClientConfig{User: a.target.User, AuthCallback: a.next})
+	if err == nil && a.login.signer != nil {
+		a.pool.keys.praise(a.login.signer.pub)
+	}
+	return client, err
 }
 
 // connect makes the connection and shakes hands under the attempt's deadline.
 func (a *attempt) connect(ctx context.Context, config *ssh.ClientConfig) (*ssh.Client, error) {
-	a.deadline = time.Now().Add(a.pool.o.Timeout)
+	a.deadline = time.Now().Add(a.pool.limit(a.target))
 	stream, err := a.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -73,15 +80,17 @@ func (a *attempt) connect(ctx context.Context, config *ssh.ClientConfig) (*ssh.C
 	return ssh.NewClient(conn, channels, requests), nil
 }
 
-// dial opens the byte stream: TCP, or a tunnel through the jump host.
+// dial opens the byte stream: TCP, a ProxyCommand, or a tunnel through the jump host.
 func (a *attempt) dial(ctx context.Context) (net.Conn, error) {
 	within, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
-	dial := a.pool.o.Dialer
+	var raw net.Conn
+	var err error
 	if a.hop != nil {
-		dial = a.hop.dialRaw
+		raw, err = a.hop.dialRaw(within, "tcp", a.target.addr())
+	} else {
+		raw, err = a.pool.dialOut(within, a.target)
 	}
-	raw, err := dial(within, "tcp", a.target.addr())
 	if err == nil {
 		return raw, nil
 	}
@@ -99,10 +108,10 @@ func (e *noRoute) Unwrap() error { return e.error }
 // secure sets what is the same for every connection: current algorithms only, and the verdict on
 // the host key.
 func (a *attempt) secure(config *ssh.ClientConfig) {
-	able := ssh.SupportedAlgorithms()
+	able := able(a.target.conf)
 	config.Ciphers, config.MACs, config.KeyExchanges = able.Ciphers, able.MACs, able.KeyExchanges
 	config.ClientVersion = "SSH-2.0-godeploy"
-	known := a.pool.known.read()
+	known := a.pool.knownHosts(a.target)
 	if config.HostKeyAlgorithms == nil {
 		config.HostKeyAlgorithms = known.algorithms(a.target, a.triedTypes)
 	}
@@ -118,6 +127,10 @@ func (a *attempt) judged(key ssh.PublicKey, err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused, a.verified = err, err == nil
+	if err == nil && a.target.conf.connectTime > 0 { // which is for what lies behind us
+		a.deadline = time.Now().Add(a.pool.o.Timeout)
+		_ = a.raw.SetDeadline(a.deadline)
+	}
 	if err != nil && a.target.HostKey != "" {
 		a.triedTypes = append(a.triedTypes, key.Type())
 	}
@@ -134,10 +147,7 @@ func (a *attempt) failed(ctx context.Context, err error) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch {
-	case a.sulked:
-		return errBarred
-	case isHangup(err) && (!a.verified || a.asked) && a.refused == nil:
+	if isHangup(err) && (!a.verified || a.asked) && a.refused == nil {
 		return &hangup{a.handshakeFault(err)}
 	}
 	return a.handshakeFault(err)
@@ -161,23 +171,15 @@ func (a *attempt) pause() (resume func()) {
 	}
 }
 
-// bar leaves a key out of the next try.
-func (a *attempt) bar(s *identity, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.barred[string(s.pub.Marshal())] = true
-	a.sulked = true
-	a.barredWhy = append(a.barredWhy, s.name+": "+err.Error())
-}
-
-// again prepares the same attempt for another try, if something was learnt that may change its end:
-// a key is left out, or the host is asked for a key of another type than those a pin did not match.
-func (a *attempt) again(err error) bool {
+// again prepares the same attempt for another try, if something was learnt that may change its end: the
+// host is asked for a key of another type than those a pin did not match, or is offered the keys that it
+// did not wait for.
+func (a *attempt) again() bool {
 	others := a.refused != nil && a.target.HostKey != "" &&
-		len(a.pool.known.read().algorithms(a.target, a.triedTypes)) > 0
-	if !others && !errors.Is(err, errBarred) {
+		len(a.pool.knownHosts(a.target).algorithms(a.target, a.triedTypes)) > 0
+	if !others && !a.moreKeys() {
 		return false
 	}
-	a.refused, a.verified, a.sulked, a.tried = nil, false, false, nil
+	a.refused, a.verified = nil, false
 	return true
 }

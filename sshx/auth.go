@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"slices"
 	"sync"
@@ -14,19 +15,77 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 )
 
-// keyring holds the key files of a run. They are read once, at the first login.
+// keyring holds the key files of a run. Each is read once, when it is first needed.
 type keyring struct {
-	named []string
-	once  sync.Once
-	keys  []*keyFile
-	notes []string
-	err   error
+	mu     sync.Mutex
+	loaded map[string]*loadedKey
+	worked map[string]bool // public keys that some host has taken
 }
 
-func (r *keyring) load() ([]*keyFile, []string, error) {
-	r.once.Do(func() { r.keys, r.notes, r.err = loadKeys(r.named) })
-	return r.keys, r.notes, r.err
+// loadedKey is a key file, or why it is none.
+type loadedKey struct {
+	key *keyFile
+	err error
 }
+
+// load reads a key file.
+func (r *keyring) load(path string) (*keyFile, error) {
+	path = expand(path)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.loaded[path] == nil {
+		if r.loaded == nil {
+			r.loaded = make(map[string]*loadedKey)
+		}
+		key, err := loadKey(path)
+		r.loaded[path] = &loadedKey{key, err}
+	}
+	return r.loaded[path].key, r.loaded[path].err
+}
+
+// praise remembers a key that a host has taken, so that the others are offered it first.
+func (r *keyring) praise(pub ssh.PublicKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.worked == nil {
+		r.worked = make(map[string]bool)
+	}
+	r.worked[string(pub.Marshal())] = true
+}
+
+func (r *keyring) praised(s *identity) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.worked[string(s.pub.Marshal())]
+}
+
+// files loads the key files for a target. A file that godeploy.toml names and that cannot be used is a
+// fault; one that ssh_config names, or a usual one, is left out, with a note when it is there.
+func (p *Pool) files(t Target) (keys []*keyFile, notes []string, err error) {
+	paths := p.o.Keys
+	switch {
+	case len(paths) > 0:
+	case t.conf.keysSaid:
+		paths = t.conf.keys
+	default:
+		paths = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa", "~/.ssh/id_ed25519_sk", "~/.ssh/id_ecdsa_sk"}
+	}
+	for _, path := range paths {
+		key, err := p.keys.load(path)
+		switch {
+		case err == nil:
+			keys = append(keys, key)
+		case len(p.o.Keys) > 0:
+			return nil, nil, err
+		case !errors.Is(err, fs.ErrNotExist):
+			notes = append(notes, err.Error())
+		}
+	}
+	return keys, notes, nil
+}
+
+// onlyFiles reports whether those keys of the agent stay unused that match no key file.
+func (p *Pool) onlyFiles(t Target) bool { return len(p.o.Keys) > 0 || t.conf.keysOnly }
 
 // agentLimit bounds the first answer of an agent; its signatures may wait for a person (askLimit).
 const agentLimit = 5 * time.Second
@@ -34,51 +93,89 @@ const agentLimit = 5 * time.Second
 // maxAgentKeys bounds what an agent may offer us; sshd closes after six attempts anyway.
 const maxAgentKeys = 64
 
-// identities lists what to log in with, in order: agent identities that match a key file, the
-// agent's others when no files were named, then the key files. Each public key stands once. The
-// closer ends the talk with the agent.
-func (a *attempt) identities(ctx context.Context) ([]ssh.Signer, io.Closer, error) {
-	files, notes, err := a.pool.keys.load()
+// identities lists what to log in with, in order: what has worked on another host of this run, agent
+// identities that match a key file, the agent's others unless only files count, then the key files. Each
+// public key stands once, a certificate before the key it is for. The closer ends the talk with the agent.
+func (a *attempt) identities(ctx context.Context) ([]*identity, io.Closer, error) {
+	files, notes, err := a.pool.files(a.target)
 	if err != nil {
 		return nil, nil, err
 	}
-	a.notes = slices.Concat(notes, a.barredWhy)
+	a.notes = notes
+	certs := a.certificates()
 	held, closer := a.fromAgent(ctx)
-	var signers []ssh.Signer
-	offered := make(map[string]bool)
-	offer := func(s *identity) {
-		if blob := string(s.pub.Marshal()); !offered[blob] && !a.barred[blob] {
-			offered[blob] = true
-			signers = append(signers, s)
-			a.tried = append(a.tried, s.name+" "+ssh.FingerprintSHA256(s.pub))
+	var list []*identity
+	listed := make(map[string]bool)
+	add := func(s *identity) {
+		for _, s := range append(s.certified(certs), s) {
+			if blob := string(s.pub.Marshal()); !listed[blob] {
+				listed[blob] = true
+				list = append(list, s)
+			}
 		}
 	}
 	for _, s := range held {
-		if matches(files, s.pub) {
-			offer(s)
+		if matches(files, certs, s.pub) {
+			add(s)
 		}
 	}
 	for _, s := range held {
-		if len(a.pool.o.Keys) == 0 {
-			offer(s)
+		if !a.pool.onlyFiles(a.target) {
+			add(s)
 		}
 	}
 	for _, file := range files {
 		for _, s := range a.fromFile(ctx, file) {
-			offer(s)
+			add(s)
 		}
 	}
-	return signers, closer, nil
+	slices.SortStableFunc(list, func(x, y *identity) int {
+		return rank(a.pool.keys.praised(x)) - rank(a.pool.keys.praised(y))
+	})
+	return list, closer, nil
 }
 
-// matches reports whether the agent's key, or the key its certificate is for, is one of the files'.
-func matches(files []*keyFile, pub ssh.PublicKey) bool {
+// rank puts what is so before what is not.
+func rank(is bool) int {
+	if is {
+		return 0
+	}
+	return 1
+}
+
+// certificates reads those that ssh_config names.
+func (a *attempt) certificates() []*ssh.Certificate {
+	var all []*ssh.Certificate
+	for _, path := range a.target.conf.certs {
+		if cert, ok := readPublic(path).(*ssh.Certificate); ok {
+			all = append(all, cert)
+		} else {
+			a.notes = append(a.notes, path+" is no certificate")
+		}
+	}
+	return all
+}
+
+// certified gives the identity with each certificate that is for its key.
+func (s *identity) certified(certs []*ssh.Certificate) []*identity {
+	var all []*identity
+	for _, cert := range certs {
+		if same(HostKey{cert.Key}, HostKey{s.pub}) {
+			all = append(all, &identity{attempt: s.attempt, name: "certificate for " + s.name, pub: cert, open: s.open})
+		}
+	}
+	return all
+}
+
+// matches reports whether the agent's key, or the key its certificate is for, is one of the
+// files' or of the certificates'.
+func matches(files []*keyFile, certs []*ssh.Certificate, pub ssh.PublicKey) bool {
 	if cert, ok := pub.(*ssh.Certificate); ok {
 		pub = cert.Key
 	}
 	return slices.ContainsFunc(files, func(f *keyFile) bool {
 		return f.pub != nil && same(HostKey{f.pub}, HostKey{pub})
-	})
+	}) || slices.ContainsFunc(certs, func(c *ssh.Certificate) bool { return same(HostKey{c.Key}, HostKey{pub}) })
 }
 
 // fromFile gives a file's certificate and key. A key whose public half is nowhere to be seen has to
@@ -107,12 +204,13 @@ func (a *attempt) fromFile(ctx context.Context, file *keyFile) []*identity {
 // fromAgent asks the agent for its identities. An agent that is not there is a note, not a failure.
 func (a *attempt) fromAgent(ctx context.Context) ([]*identity, io.Closer) {
 	none := io.NopCloser(nil)
-	if a.pool.o.AgentSocket == "" {
+	socket := a.agent()
+	if socket == "" {
 		return nil, none
 	}
 	ctx, cancel := context.WithTimeout(ctx, agentLimit)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", a.pool.o.AgentSocket)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		a.notes = append(a.notes, "the agent does not answer: "+err.Error())
 		return nil, none
@@ -136,6 +234,18 @@ func (a *attempt) fromAgent(ctx context.Context) ([]*identity, io.Closer) {
 			open: func() (ssh.Signer, error) { return signer, nil }})
 	}
 	return held, conn
+}
+
+// agent is the socket of the agent to ask; "" is none.
+func (a *attempt) agent() string {
+	switch own := a.target.conf.agent; own {
+	case "":
+		return a.pool.o.AgentSocket
+	case "none":
+		return ""
+	default:
+		return own
+	}
 }
 
 // agentSigner signs with a key that stays in the agent.
@@ -177,13 +287,16 @@ type identity struct {
 // PublicKey is what is offered.
 func (s *identity) PublicKey() ssh.PublicKey { return s.pub }
 
-// Algorithms keeps RSA to SHA-2.
+// Algorithms keeps RSA to SHA-2, unless ssh_config asks for the old way for this host.
 func (s *identity) Algorithms() []string {
 	kind := s.pub.Type()
 	if cert, ok := s.pub.(*ssh.Certificate); ok {
 		kind = cert.Key.Type()
 	}
 	if kind == ssh.KeyAlgoRSA {
+		if s.attempt.target.conf.allows(ssh.KeyAlgoRSA, "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes") {
+			return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
+		}
 		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 	}
 	return []string{kind}
@@ -195,7 +308,7 @@ func (s *identity) Sign(random io.Reader, data []byte) (*ssh.Signature, error) {
 }
 
 // SignWithAlgorithm opens the key and signs. The deadline of the login rests meanwhile: it is meant
-// for hosts, not for people. A key that cannot sign is barred, so that the next try goes on without.
+// for hosts, not for people. After a key that cannot sign the login goes on with the next.
 func (s *identity) SignWithAlgorithm(random io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
 	resume := s.attempt.pause()
 	defer resume()
@@ -203,10 +316,11 @@ func (s *identity) SignWithAlgorithm(random io.Reader, data []byte, algorithm st
 	if err == nil {
 		var signature *ssh.Signature
 		if signature, err = signWith(signer, random, data, algorithm); err == nil {
+			s.attempt.signed(s)
 			return signature, nil
 		}
 	}
-	s.attempt.bar(s, err)
+	s.attempt.note(s.name + ": " + err.Error())
 	return nil, err
 }
 
@@ -216,6 +330,3 @@ func signWith(signer ssh.Signer, random io.Reader, data []byte, algorithm string
 	}
 	return signer.Sign(random, data)
 }
-
-// errBarred asks for another try without the key that could not sign.
-var errBarred = errors.New("a key could not sign")

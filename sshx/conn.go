@@ -34,7 +34,8 @@ type Conn struct {
 
 // conduct is how a connection is kept.
 type conduct struct {
-	keepAlive time.Duration
+	keepAlive time.Duration // how often it is asked whether it lives
+	answer    time.Duration // how long the answer may take
 	// master: the connection is one of ssh(1), which keeps it alive and answers no question of ours.
 	master   bool
 	patience time.Duration
@@ -52,7 +53,7 @@ func newConn(client *ssh.Client, raw *counted, t Target, hop *Conn, how conduct)
 	if how.master {
 		c.sessions = newTurnstile(masterSessions) // the user's own sessions count as well
 	} else {
-		c.work.Go(func() { c.keepAlive(how.keepAlive) })
+		c.work.Go(func() { c.keepAlive(how.keepAlive, how.answer) })
 	}
 	return c
 }
@@ -149,7 +150,7 @@ var errSilent = errors.New("the host stopped answering")
 
 // keepAlive asks the host for a sign of life. x/crypto never does, and a host that froze while its
 // kernel still takes bytes would block a session for ever.
-func (c *Conn) keepAlive(every time.Duration) {
+func (c *Conn) keepAlive(every, limit time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -157,7 +158,7 @@ func (c *Conn) keepAlive(every time.Duration) {
 		case <-c.done:
 			return
 		case <-tick.C:
-			if !c.ping(every) {
+			if !c.ping(limit) {
 				c.fail(errSilent)
 				return
 			}

@@ -48,12 +48,8 @@ func startMaster(t *testing.T, s *sshd, key clientKey) master {
 	return m
 }
 
-// asked is what UserControl does, with the test's configuration in place of the user's.
-func (m master) asked() func(context.Context, Target) string {
-	c := controlPaths{program: []string{"ssh", "-F", m.config}, files: []string{m.config}}
-	c.spoken = c.speak
-	return c.find
-}
+// config makes the test's configuration stand in place of the user's.
+func (m master) asked(t testing.TB) *UserConfig { return configFrom(t, m.config) }
 
 func TestControlMasterSavesTheLogin(t *testing.T) {
 	t.Parallel()
@@ -61,7 +57,7 @@ func TestControlMasterSavesTheLogin(t *testing.T) {
 	s := startSSHD(t, key, nil)
 	m := startMaster(t, s, key)
 	// No key of ours and no known host: whatever works, works through the master.
-	p := NewPool(Options{Keys: []string{newKey(t).path}, Control: m.asked()})
+	p := NewPool(Options{Keys: []string{newKey(t).path}, Config: m.asked(t)})
 	defer p.Close()
 	logins := strings.Count(readFile(t, s.log), "Accepted publickey")
 	c := connect(t, p, s.target())
@@ -129,10 +125,11 @@ func TestControlSocketsThatAreNotTaken(t *testing.T) {
 	if err := os.Chmod(open.socket, 0o660); err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range map[string]string{"none": "", "gone": m.dir + "/gone", "left behind": left, "a file": file,
+	for name, path := range map[string]string{"none": "none", "gone": m.dir + "/gone", "left behind": left, "a file": file,
 		"a link": link, "open to others": open.socket} {
-		p := NewPool(Options{Keys: []string{key.path}, KnownHosts: []string{m.dir + "/known"},
-			Control: func(context.Context, Target) string { return path }})
+		config := filepath.Join(t.TempDir(), "config")
+		writeFile(t, config, "ControlPath "+path+"\nUserKnownHostsFile "+m.dir+"/known\n")
+		p := NewPool(Options{Keys: []string{key.path}, Config: configFrom(t, config)})
 		before := strings.Count(readFile(t, s.log), "Accepted publickey")
 		if got := output(t, connect(t, p, s.target()), "echo dialled"); got != "dialled\n" {
 			t.Errorf("%s: got %q", name, got)
@@ -142,33 +139,15 @@ func TestControlSocketsThatAreNotTaken(t *testing.T) {
 		}
 		_ = p.Close()
 	}
-	pool := NewPool(Options{Control: m.asked()})
+	pool := NewPool(Options{Config: m.asked(t)})
 	defer pool.Close()
-	to := s.target()
+	to, err := pool.resolve(context.Background(), s.target())
+	if err != nil || to.conf.controlPath == "" {
+		t.Fatalf("got %+v, %v", to.conf, err)
+	}
 	to.HostKey = hostKey.Fingerprint()
 	if c := pool.mastered(context.Background(), to); c != nil {
 		t.Error("a pinned host key was left to the master")
 		_ = c.Close()
-	}
-}
-
-func TestControlPathIsThatOfTheSameLogin(t *testing.T) {
-	t.Parallel()
-	tool(t, "ssh")
-	config := filepath.Join(t.TempDir(), "config")
-	text := "Host 10.0.0.1\n ControlPath /run/x/%r@%h:%p\nHost web1\n HostName 10.0.0.9\n ControlPath /run/x/%r@%h:%p\n" +
-		"Host 10.0.0.3\n ControlPath none\nHost 10.0.0.4\n User other\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	find := master{config: config}.asked()
-	for address, want := range map[string]string{"10.0.0.1": "/run/x/deploy@10.0.0.1:2222", "web1": "", "10.0.0.3": "", "10.0.0.4": "", "10.0.0.2": ""} {
-		if got := find(context.Background(), Target{Address: address, Port: 2222, User: "deploy"}); got != want {
-			t.Errorf("%s: got %q, want %q", address, got, want)
-		}
-	}
-	c := controlPaths{program: []string{"/nonexistent"}, files: []string{config + "x"}}
-	if c.speak() {
-		t.Error("a configuration that is not there speaks of a ControlPath")
 	}
 }

@@ -67,7 +67,7 @@ func (p *Pool) unreachableFault(t Target, hop *Conn, err error) error {
 		return fault.New(fault.SSHRefused, "%s cannot be reached from its jump host", t.place(via)).On(t.Name).
 			Fact("%s says: %s", via, clip(refusal.Message, 200)).Wrap(err)
 	case isTimeout(err):
-		return timeoutFault(t, via, fmt.Sprintf("does not answer within %s", p.o.Timeout)).Wrap(err)
+		return timeoutFault(t, via, fmt.Sprintf("does not answer within %s", p.limit(t))).Wrap(err)
 	case errors.As(err, &dns):
 		return fault.New(fault.SSHRefused, "%s has no address: no such host name", t.place(via)).On(t.Name).Wrap(err)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -93,21 +93,24 @@ func isHangup(err error) bool {
 func (a *attempt) handshakeFault(err error) error {
 	t, via := a.target, viaOf(a.hop)
 	var mismatch *ssh.AlgorithmNegotiationError
+	var command *commandError
 	switch {
 	case a.firstNo != nil:
 		return a.firstNo // a later try only says that the host has no other key
 	case isTimeout(err) && !a.verified:
-		return timeoutFault(t, via, fmt.Sprintf("accepts connections but says nothing for %s", a.pool.o.Timeout)).
+		return timeoutFault(t, via, fmt.Sprintf("accepts connections but says nothing for %s", a.pool.limit(t))).
 			Hint("sshd is overloaded or hangs, or something else listens on port %d", t.port()).Wrap(err)
 	case isTimeout(err):
 		return timeoutFault(t, via, fmt.Sprintf("does not finish the login within %s", a.pool.o.Timeout)).Wrap(err)
 	case errors.As(err, &mismatch):
-		return fault.New(fault.SSHRefused, "%s speaks only outdated algorithms", t.place(via)).On(t.Name).
-			Fact("no common %s", mismatch.What).Fact("it offers: %s", clip(strings.Join(mismatch.RequestedAlgorithms, " "), 200)).Wrap(err)
+		return outdatedFault(t, via, mismatch)
 	case a.verified && !isHangup(err):
 		return a.authFault(err)
 	case a.verified:
 		return a.authFault(errors.New("the connection was closed during the login"))
+	case errors.As(err, &command):
+		return fault.New(fault.SSHRefused, "%s cannot be reached by the ProxyCommand of ssh_config", t.place(via)).On(t.Name).
+			Fact("it says: %s", clip(command.said, 300)).Wrap(err)
 	case isHangup(err):
 		return fault.New(fault.SSHRefused, "%s closes connections before the login", t.place(via)).On(t.Name).
 			Hint("sshd's MaxStartups or PerSourcePenalties may be at work, or a firewall").Wrap(err)
@@ -115,25 +118,13 @@ func (a *attempt) handshakeFault(err error) error {
 	return fault.New(fault.SSHRefused, "%s does not speak SSH as expected", t.place(via)).On(t.Name).Wrap(err)
 }
 
-// authFault says which keys the host did not take.
-func (a *attempt) authFault(err error) error {
-	t := a.target
-	e := fault.New(fault.SSHAuth, "%s refuses the login of user %q", t.place(viaOf(a.hop)), t.User).On(t.Name)
-	for i, tried := range a.tried {
-		if i == 3 && len(a.tried) > 4 {
-			e.Fact("and %d keys more", len(a.tried)-i)
-			break
-		}
-		e.Fact("tried %s", tried)
+// outdatedFault names what the host would need, and how to allow it for this host alone.
+func outdatedFault(t Target, via string, mismatch *ssh.AlgorithmNegotiationError) error {
+	keyword, could := keywordFor(mismatch)
+	e := fault.New(fault.SSHRefused, "%s speaks only outdated algorithms", t.place(via)).On(t.Name).
+		Fact("no common %s", mismatch.What).Fact("it offers: %s", clip(strings.Join(mismatch.RequestedAlgorithms, " "), 200)).Wrap(mismatch)
+	if len(could) == 0 {
+		return e.Hint("the host needs a newer SSH server, or others of its algorithms switched on")
 	}
-	if len(a.tried) == 0 {
-		e.Fact("no key to try: %s", strings.Join(append(a.notes, "neither an agent nor a key file has one"), "; "))
-	} else if len(a.notes) > 0 {
-		e.Fact("%s", strings.Join(a.notes, "; "))
-	}
-	if text := err.Error(); !strings.Contains(text, "unable to authenticate") {
-		e.Fact("%s", clip(strings.TrimPrefix(text, "ssh: handshake failed: "), 200))
-	}
-	e.Try("ssh-copy-id %s@%s", t.User, t.Address)
-	return e.Hint("the public key has to stand in ~%s/.ssh/authorized_keys on the host", t.User)
+	return e.Hint(`better renew the host; to allow it for this one, put "%s +%s" under "Host %s" in ~/.ssh/config`, keyword, could[0], t.Address)
 }

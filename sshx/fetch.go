@@ -19,11 +19,12 @@ var errSeen = errors.New("host key seen")
 // way are logged in to, so theirs have to be trusted already. The keys come in the order ed25519,
 // ecdsa, rsa.
 func (p *Pool) FetchHostKeys(ctx context.Context, t Target) ([]HostKey, error) {
-	if err := checkTarget(t); err != nil {
+	t, err := p.resolve(ctx, t)
+	if err != nil {
 		return nil, err
 	}
 	var keys []HostKey
-	err := p.reach(ctx, t, func(hop *Conn) (err error) {
+	err = p.reach(ctx, t, func(hop *Conn) (err error) {
 		keys, err = p.fetchOver(ctx, t, hop)
 		return err
 	})

@@ -135,12 +135,16 @@ func (p *Pool) chain(ctx context.Context, chain []Target) (*Conn, error) {
 	var hop *Conn
 	key := ""
 	for _, t := range chain {
-		if err := checkTarget(t); err != nil {
-			return nil, err
-		}
-		key += fmt.Sprintf("%s@%s %s\n", t.User, t.addr(), t.Alias)
+		key += fmt.Sprintf("%s@%s %s %s\n", t.User, t.addr(), t.Alias, t.conf.command)
 		over := hop
-		next, err := p.shared(ctx, key, func(ctx context.Context) (*Conn, error) { return p.login(ctx, t, over) })
+		next, err := p.shared(ctx, key, func(ctx context.Context) (*Conn, error) {
+			if over == nil {
+				if conn := p.mastered(ctx, t); conn != nil {
+					return conn, nil
+				}
+			}
+			return p.login(ctx, t, over)
+		})
 		if err != nil {
 			return nil, target(err)
 		}

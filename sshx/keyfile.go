@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -31,27 +32,6 @@ type keyFile struct {
 	turn   chan struct{} // capacity 1: held by the one who asks and opens
 	signer ssh.Signer    // guarded by turn
 	err    error         // guarded by turn: why it cannot be opened, for good
-}
-
-// loadKeys reads the named files, or the default ones. A named file that cannot be used is a fault;
-// a default one is left out, with a note when it is there.
-func loadKeys(named []string) (keys []*keyFile, notes []string, err error) {
-	paths := named
-	if len(named) == 0 {
-		paths = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"}
-	}
-	for _, path := range paths {
-		key, err := loadKey(expand(path))
-		switch {
-		case err == nil:
-			keys = append(keys, key)
-		case len(named) > 0:
-			return nil, nil, err
-		case !errors.Is(err, fs.ErrNotExist):
-			notes = append(notes, err.Error())
-		}
-	}
-	return keys, notes, nil
 }
 
 // loadKey reads one key file and what stands beside it.
@@ -81,6 +61,8 @@ func (k *keyFile) parse() error {
 		if locked.PublicKey != nil {
 			k.pub = locked.PublicKey
 		}
+	case k.pub != nil && strings.HasPrefix(k.pub.Type(), "sk-"):
+		k.pem = nil // its secret is in a piece of hardware, which the agent speaks to
 	default:
 		return fault.New(fault.SSHAuth, "key file %s cannot be read as a private key", k.path).Wrap(err)
 	}

@@ -261,11 +261,15 @@ func expand(path string) string {
 }
 
 // knownNames are those under which a target may be known, the deciding one first. The bare address behind
-// another port than 22 counts only when it says yes, as in ssh(1).
+// another port than 22 counts only when it says yes, as in ssh(1). A HostKeyAlias of ssh_config stands in
+// place of address and port.
 func (t Target) knownNames() []string {
 	var names []string
 	if t.Alias != "" {
 		names = append(names, t.Alias)
+	}
+	if t.conf.keyAlias != "" {
+		return append(names, t.conf.keyAlias)
 	}
 	if t.Address != "" {
 		names = append(names, KnownName(t.Address, t.port()))
@@ -275,21 +279,30 @@ func (t Target) knownNames() []string {
 
 // knownFiles reads known_hosts files again only when one of them has changed.
 type knownFiles struct {
-	paths []string
+	mu   sync.Mutex
+	sets map[string]*knownSet // by their paths
+}
 
-	mu    sync.Mutex
-	state string // of the files, when they were read
+// knownSet is what some files said when they were in that state.
+type knownSet struct {
+	state string
 	known *KnownHosts
 }
 
 // read gives what the files say now.
-func (f *knownFiles) read() *KnownHosts {
+func (f *knownFiles) read(paths []string) *KnownHosts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if state := stateOf(f.paths); f.known == nil || state != f.state {
-		f.known, f.state = ReadKnownHosts(f.paths...), state
+	if f.sets == nil {
+		f.sets = make(map[string]*knownSet)
 	}
-	return f.known
+	key, state := strings.Join(paths, "\x00"), stateOf(paths)
+	if had := f.sets[key]; had != nil && had.state == state {
+		return had.known
+	}
+	known := ReadKnownHosts(paths...)
+	f.sets[key] = &knownSet{state, known}
+	return known
 }
 
 // stateOf is different when a file is: each replacement has its own time, and most their own size.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,8 +45,6 @@ type Pool struct {
 func NewPool(o Options) *Pool {
 	return &Pool{
 		o:     o.withDefaults(),
-		keys:  keyring{named: o.Keys},
-		known: knownFiles{paths: o.KnownHosts},
 		gates: make(map[string]chan struct{}),
 		jumps: make(map[string]*jump),
 	}
@@ -76,38 +75,47 @@ func (p *Pool) Close() error {
 // Dial connects to the target and logs in. Connecting, key exchange and login together take no
 // longer than Options.Timeout (a person asked for a passphrase not counted); the wait for a free
 // slot at a busy sshd, and up to three more tries after a hang-up before the login, come on top. Where
-// Options.Control names a live ControlMaster, the connection is one through it. A refused login is never tried again.
+// Options.Config names a live ControlMaster, the connection is one through it. A refused login is never tried again.
 //
 // The error is a *fault.Error: ssh-refused, ssh-timeout, ssh-auth, ssh-hostkey-unknown,
 // ssh-hostkey-changed or ssh-jump, or the cause of ctx when that has ended. The caller closes the
 // Conn; ctx does not matter to it any more.
 func (p *Pool) Dial(ctx context.Context, t Target) (*Conn, error) {
-	if err := checkTarget(t); err != nil {
+	start := time.Now()
+	t, err := p.resolve(ctx, t)
+	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	var conn *Conn
-	err := p.reach(ctx, t, func(hop *Conn) (err error) {
+	conn := p.mastered(ctx, t)
+	if conn != nil {
+		p.connected(t, start)
+		return conn, nil
+	}
+	err = p.reach(ctx, t, func(hop *Conn) (err error) {
 		conn, err = p.login(ctx, t, hop)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.o.Report.Report(event.Event{Time: time.Now(), Type: event.Connect, Host: t.Name,
-		Env: t.env(), MS: time.Since(start).Milliseconds()})
+	p.connected(t, start)
 	return conn, nil
 }
 
-// checkTarget refuses what can be no address before anything is dialled.
+func (p *Pool) connected(t Target, start time.Time) {
+	p.o.Report.Report(event.Event{Time: time.Now(), Type: event.Connect, Host: t.Name,
+		Env: t.env(), MS: time.Since(start).Milliseconds()})
+}
+
+// checkTarget refuses what can be no address before anything is run or dialled. The characters are those
+// that ssh(1) takes out of the reach of a ProxyCommand's shell.
 func checkTarget(t Target) error {
-	if t.Address == "" || t.User == "" {
-		return fault.New(fault.SSHRefused, "%s has no address or no user to log in as", t.Name).On(t.Name)
+	if t.Address == "" {
+		return fault.New(fault.SSHRefused, "%s has no address", t.Name).On(t.Name)
 	}
 	for _, text := range []string{t.Address, t.User} {
 		for i, r := range text {
-			if r <= ' ' || r == 0x7f || r == '\'' || r == '"' || r == '`' || r == '$' || r == ';' ||
-				r == '&' || r == '|' || r == '<' || r == '>' || r == '\\' || (i == 0 && r == '-') {
+			if r <= ' ' || r == 0x7f || strings.ContainsRune("'\"`$;&|<>\\(){},", r) || (i == 0 && r == '-') {
 				return fault.New(fault.SSHRefused, "%s has an address or user with a character that is not allowed: %q", t.Name, text).On(t.Name)
 			}
 		}
@@ -117,12 +125,7 @@ func checkTarget(t Target) error {
 
 // login makes a connection over the hop (nil is direct), with as many tries as make sense.
 func (p *Pool) login(ctx context.Context, t Target, hop *Conn) (*Conn, error) {
-	if hop == nil {
-		if conn := p.mastered(ctx, t); conn != nil {
-			return conn, nil
-		}
-	}
-	a := &attempt{pool: p, target: t, hop: hop, barred: make(map[string]bool)}
+	a := &attempt{pool: p, target: t, hop: hop}
 	leave, err := p.enter(ctx, viaOf(hop)+" "+t.addr())
 	if err != nil {
 		return nil, err
@@ -146,13 +149,13 @@ func (p *Pool) persist(ctx context.Context, a *attempt) (*Conn, error) {
 	try, t := 1, a.target
 	once := func() (*Conn, error) {
 		client, err := a.run(ctx)
-		for err != nil && a.again(err) {
+		for err != nil && ctx.Err() == nil && a.again() {
 			client, err = a.run(ctx)
 		}
 		var hung *hangup
 		switch {
 		case err == nil:
-			return newConn(client, a.raw, t, a.hop, conduct{keepAlive: p.o.KeepAlive}), nil
+			return newConn(client, a.raw, t, a.hop, p.conduct(t)), nil
 		case errors.As(err, &hung) && ctx.Err() == nil:
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func (k *KnownHosts) verify(t Target, via string, shown ssh.PublicKey) error {
 // withoutPort is the last resort for another port than 22: the line of the bare address may say yes,
 // but not no.
 func (k *KnownHosts) withoutPort(t Target, via string, key HostKey, cert *ssh.Certificate) error {
-	if t.port() != 22 {
+	if t.port() != 22 && t.conf.keyAlias == "" {
 		lines := k.Lookup(t.Address)
 		if cert != nil && signedBy(lines, cert) {
 			return checkCert(t, via, cert)
@@ -121,7 +121,11 @@ func checkCert(t Target, via string, cert *ssh.Certificate) error {
 // checkPrincipals lets x/crypto check the certificate for one of the target's names.
 func checkPrincipals(t Target, cert *ssh.Certificate) error {
 	var checker ssh.CertChecker
-	err := checker.CheckCert(strings.ToLower(t.Address), cert)
+	name := t.Address
+	if t.conf.keyAlias != "" {
+		name = t.conf.keyAlias
+	}
+	err := checker.CheckCert(strings.ToLower(name), cert)
 	if err != nil && t.Alias != "" && checker.CheckCert(strings.ToLower(t.Alias), cert) == nil {
 		return nil
 	}
@@ -135,7 +139,7 @@ func (k *KnownHosts) algorithms(t Target, tried []string) []string {
 	var first, certs, rest []string
 	types := k.knownTypes(t)
 	authority := types["@"]
-	for _, algorithm := range inOrder(ssh.SupportedAlgorithms().HostKeys) {
+	for _, algorithm := range inOrder(able(t.conf).HostKeys) {
 		switch kind := keyType(algorithm); {
 		case slices.Contains(tried, kind):
 		case isCertAlgorithm(algorithm):
@@ -172,7 +176,11 @@ func (k *KnownHosts) knownTypes(t Target) map[string]bool {
 	if t.HostKey != "" {
 		return types
 	}
-	for _, name := range append(t.knownNames(), t.Address) {
+	names := t.knownNames()
+	if t.conf.keyAlias == "" {
+		names = append(names, t.Address)
+	}
+	for _, name := range names {
 		plain := false
 		for _, line := range k.Lookup(name) {
 			if line.Authority {
