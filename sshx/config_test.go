@@ -64,7 +64,7 @@ func (s saying) of(host string, port int, user string) (settings, error) {
 func TestConfigSaysWhatSSHSays(t *testing.T) {
 	t.Parallel()
 	tool(t, "ssh")
-	for _, c := range configCases() {
+	for _, c := range append(configCases(), valueCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			said := say(t, c.text)
@@ -212,6 +212,12 @@ func configCases() []configCase {
 		{"Port too large", "Host a\n Port 65536\n"},
 		{"Port with a zero before", "Host a\n Port 0022\n"},
 		{"wrong in a block for others", "Host nobody\n Port x\n"},
+	}
+}
+
+// valueCases are files about single keywords.
+func valueCases() []configCase {
+	return []configCase{
 		{"IdentityFiles add up", "Host a\n IdentityFile ~/one\nHost *\n IdentityFile ~/two\n IdentityFile ~/one\n"},
 		{"IdentityFile none", "Host a\n IdentityFile none\n"},
 		{"IdentityFile and none", "Host a\n IdentityFile ~/x\n IdentityFile none\n"},
