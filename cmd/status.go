@@ -12,6 +12,7 @@ import (
 	"godeploy/deploy/overssh"
 	"godeploy/internal/event"
 	"godeploy/internal/wire"
+	"godeploy/inventory"
 
 	"github.com/urfave/cli/v2"
 )
@@ -20,10 +21,16 @@ func statusCommand() *command {
 	return &command{
 		Name: "status", Group: groupServers, Usage: "what every server has and serves right now", Args: "[ENV]",
 		Env: true, Story: false, Terse: true,
-		Examples: []string{"godeploy status prod", "godeploy status prod --json", "godeploy status prod --exit-code"},
-		About:    "Changes nothing. Exit 0 whatever it finds; with --exit-code 3 when servers differ or one does not serve well.",
-		Flags:    []cli.Flag{&cli.BoolFlag{Name: "exit-code", Usage: "exit 3 when servers differ or one does not serve well"}},
-		Run:      runStatus,
+		Examples: []string{"godeploy status prod", "godeploy status prod --watch", "godeploy status prod --json", "godeploy status prod --exit-code"},
+		About: "Changes nothing. Exit 0 whatever it finds; with --exit-code 3 when servers differ, one does not serve well, or a\n" +
+			"value of [tune] does not hold. Queue is who waits at the app's listening socket, of how many may; overflows are\n" +
+			"connections that found a queue full since the server's boot. Where the login cannot become root, queues and other\n" +
+			"users' processes are not seen.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "exit-code", Usage: "exit 3 when servers differ, one does not serve well, or a limit does not hold"},
+			&optionalFlag{StringFlag: &cli.StringFlag{Name: "watch", Usage: "look again every `2s`, or as often as is said, until Ctrl-C"}, Bare: "2s"},
+		},
+		Run: runStatus,
 	}
 }
 
@@ -44,54 +51,88 @@ type hostStatus struct {
 	Journal  string       `json:"journal,omitempty"` // the step at which a run died here, until the next command puts it right
 	Problems []string     `json:"problems"`
 	Lock     *wire.Holder `json:"lock,omitempty"`
+	Vitals   *vitals      `json:"vitals,omitempty"` // left out when the host could not be asked
 }
 
 type statusReport struct {
 	Env    string              `json:"env"`
 	App    string              `json:"app"`
 	Whole  bool                `json:"whole"` // one release everywhere, serving and well
+	Drift  bool                `json:"drift"` // a limit or setting of [tune] does not hold somewhere
 	Fleet  map[string][]string `json:"fleet"` // release to hosts; "" is none
 	Hosts  []hostStatus        `json:"hosts"`
 	health bool
 }
 
 func runStatus(ctx context.Context, c *call) error {
-	list, err := c.askStatus(ctx)
+	if every := c.flags.String("watch"); every != "" {
+		return c.watchStatus(ctx, every)
+	}
+	v, err := c.openStatus(ctx)
 	if err != nil {
 		return err
 	}
-	r := newStatus(c, list)
-	if c.looks().mode == "json" {
-		err = c.document(r)
-	} else {
-		err = c.statusTable(r)
+	defer v.close()
+	r, err := v.report(ctx)
+	if err != nil {
+		return err
 	}
-	if err == nil && c.flags.Bool("exit-code") && !r.Whole {
+	if err := c.showStatus(r); err != nil {
+		return err
+	}
+	if c.flags.Bool("exit-code") && (!r.Whole || r.Drift) {
 		return exitWith(exitDifferences, nil)
 	}
-	return err
+	return nil
+}
+
+func (c *call) showStatus(r statusReport) error {
+	if c.looks().mode == "json" {
+		return c.document(r)
+	}
+	if err := c.statusTable(r); err != nil {
+		return err
+	}
+	return c.vitalsTable(r)
 }
 
 // unreachable stands for the state of a service whose host could not be asked.
 const unreachable = "unreachable"
 
-// askStatus connects and asks; it takes no lock. A host that cannot be reached is told in its line, as
-// long as there is one that can. more asks the hosts that could be reached further.
-func (c *call) askStatus(ctx context.Context, more ...func(*deploy.Fleet) error) ([]deploy.HostStatus, error) {
+// statusView is a fleet that is connected to be looked at, as far as it can be reached.
+type statusView struct {
+	c         *call
+	hosts     []inventory.Host
+	connected []deploy.Host // nil where errs has why not
+	errs      []error
+	close     func()
+}
+
+// openStatus connects. It fails when no host can be reached at all.
+func (c *call) openStatus(ctx context.Context) (*statusView, error) {
 	hosts, err := c.serviceHosts()
 	if err != nil {
 		return nil, err
 	}
-	report := event.Discard{}
-	pool := c.connect(report)
-	defer pool.Close() // nothing was changed over it
-	connected, errs := c.connector(pool, report).ConnectSome(ctx, hosts)
-	defer overssh.Close(connected)
-	reached := slices.DeleteFunc(slices.Clone(connected), func(h deploy.Host) bool { return h == nil })
-	if len(reached) == 0 {
-		return nil, errors.Join(errs...)
+	pool := c.connect(event.Discard{})
+	v := &statusView{c: c, hosts: hosts}
+	v.connected, v.errs = c.connector(pool, event.Discard{}).ConnectSome(ctx, hosts)
+	v.close = func() { overssh.Close(v.connected); _ = pool.Close() } // nothing was changed over it
+	if len(v.reached()) == 0 {
+		v.close()
+		return nil, errors.Join(v.errs...)
 	}
-	fleet := c.over(reached, report)
+	return v, nil
+}
+
+func (v *statusView) reached() []deploy.Host {
+	return slices.DeleteFunc(slices.Clone(v.connected), func(h deploy.Host) bool { return h == nil })
+}
+
+// ask asks; it takes no lock. A host that cannot be reached is told in its line. more asks the hosts that
+// could be reached further.
+func (v *statusView) ask(ctx context.Context, more ...func(*deploy.Fleet) error) ([]deploy.HostStatus, error) {
+	fleet := v.c.over(v.reached(), event.Discard{})
 	told, err := fleet.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -102,14 +143,24 @@ func (c *call) askStatus(ctx context.Context, more ...func(*deploy.Fleet) error)
 		}
 	}
 	var list []deploy.HostStatus
-	for i, h := range hosts {
-		if errs[i] != nil {
-			list = append(list, deploy.HostStatus{Host: h.Name, Roles: h.Roles, Weight: h.Weight, Service: unreachable, Problem: errs[i].Error()})
+	for i, h := range v.hosts {
+		if v.errs[i] != nil {
+			list = append(list, deploy.HostStatus{Host: h.Name, Roles: h.Roles, Weight: h.Weight, Service: unreachable, Problem: v.errs[i].Error()})
 			continue
 		}
 		list, told = append(list, told[0]), told[1:]
 	}
 	return list, nil
+}
+
+// askStatus connects, asks and lets go again.
+func (c *call) askStatus(ctx context.Context, more ...func(*deploy.Fleet) error) ([]deploy.HostStatus, error) {
+	v, err := c.openStatus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	return v.ask(ctx, more...)
 }
 
 func newStatus(c *call, list []deploy.HostStatus) statusReport {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -90,7 +91,11 @@ func TestTune(t *testing.T) {
 	if out := o.want(ctx, 0, "tune", "prod"); !strings.Contains(out.stderr, "swiper.service must restart on app1") {
 		t.Error("nobody says that gunicorn must restart")
 	}
+	if out := o.want(ctx, 3, "status", "prod", "--exit-code"); !strings.Contains(out.stderr, "nofile of swiper.service is 1024, not 16384") {
+		t.Error("status does not tell the limit that does not hold")
+	}
 	o.want(ctx, 0, "tune", "prod", "--restart", "--exit-code")
+	showsVitals(ctx, t, o)
 	holds(ctx, t, o.fleet, "after tune --restart")
 	must(t, app1.Reboot(ctx))
 	holds(ctx, t, o.fleet, "after a reboot")
@@ -105,6 +110,38 @@ func TestTune(t *testing.T) {
 	o.want(ctx, 0, "tune", "prod", "--revert")
 	if now := tuneFiles(ctx, t, app1); squeeze(now) != squeeze(before) {
 		t.Errorf("after --revert: got\n%s\nwant\n%s", now, before)
+	}
+}
+
+// showsVitals: status knows the processes, the queue and the machine, and goes on looking when asked to.
+func showsVitals(ctx context.Context, t *testing.T, o *operator) {
+	t.Helper()
+	out := o.want(ctx, 0, "status", "prod", "--json", "--exit-code", "--watch=200ms", "--timeout", "10s")
+	looks := json.NewDecoder(strings.NewReader(out.stdout))
+	n := 0
+	for ; looks.More(); n++ {
+		var s struct {
+			Drift bool
+			Hosts []struct {
+				Vitals struct {
+					Master  int
+					Workers []struct{ PID int }
+					Queues  []struct{ Max int }
+					CPUs    int
+					Memory  struct{ Total, Free uint64 }
+					Disk    struct{ Total, Free uint64 }
+				}
+			}
+		}
+		must(t, looks.Decode(&s))
+		v := s.Hosts[0].Vitals
+		if s.Drift || v.Master == 0 || len(v.Workers) == 0 || len(v.Queues) != 1 || v.Queues[0].Max != 512 || v.CPUs == 0 ||
+			v.Memory.Free == 0 || v.Memory.Total < v.Memory.Free || v.Disk.Total < v.Disk.Free || v.Disk.Free == 0 {
+			t.Fatalf("look %d: got %+v", n, s)
+		}
+	}
+	if n < 2 {
+		t.Errorf("--watch looked %d times in 10 s", n)
 	}
 }
 

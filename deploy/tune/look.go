@@ -77,9 +77,24 @@ done
 { ss -Hltnp; ss -Hlxnp; } 2>/dev/null | head -n 2000 | sed 's/^/queue /'
 exit 0`
 
-// Look asks a host everything that Decide and Verify need. As root it sees more: other users' sockets and
-// the configuration of nginx.
+// Look asks a host, as root, everything that Decide and Verify need.
 func Look(ctx context.Context, root deploy.Root, appPath string, w Want) (Have, error) {
+	return look(ctx, root, "root", appPath, w)
+}
+
+// Glance is Look for somebody who only wants to see: where the login cannot become root it sees less, other
+// users' sockets and the configuration of nginx.
+func Glance(ctx context.Context, root deploy.Root, appPath string, w Want) (Have, error) {
+	if root.Sudo || root.Host.Facts().UID == 0 {
+		have, err := look(ctx, root, "root", appPath, w)
+		if !fault.Is(err, fault.SudoNeeded) {
+			return have, err
+		}
+	}
+	return look(ctx, root, "", appPath, w)
+}
+
+func look(ctx context.Context, root deploy.Root, who, appPath string, w Want) (Have, error) {
 	argv := []string{"/bin/sh", "-c", lookScript, "look", appPath}
 	for _, key := range w.asked() {
 		argv = append(argv, key, sysctlPath(key))
@@ -90,7 +105,7 @@ func Look(ctx context.Context, root deploy.Root, appPath string, w Want) (Have, 
 	if w.Pidfile != "" {
 		argv = append(argv, w.Pidfile)
 	}
-	out, err := root.Must(ctx, argv...)
+	out, err := root.MustAs(ctx, who, argv...)
 	if err != nil {
 		return Have{}, err
 	}
