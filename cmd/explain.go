@@ -45,7 +45,7 @@ func midRelease() []fault.Code {
 }
 
 func explanations() []explanation {
-	return slices.Concat(callExplanations(), reachExplanations(), hostExplanations(), releaseExplanations(), ownExplanations())
+	return slices.Concat(callExplanations(), reachExplanations(), hostExplanations(), releaseExplanations(), nginxExplanations(), ownExplanations())
 }
 
 // errorsPage is docs/errors.md.
@@ -153,6 +153,24 @@ func releaseExplanations() []explanation {
 		{fault.TuneUndone, "The settings of tune did not take, or nobody could log in to the host with them. The host has put back what it had before.",
 			"see the lines in the message; correct the value in [tune] and run again."},
 		{fault.ExecFailed, "A command of yours ended with an error on a host.", "its output stands above the message."},
+	}
+}
+
+func nginxExplanations() []explanation {
+	return []explanation{
+		{fault.NginxDrift, "A file that godeploy would write on an nginx host was edited since, belongs to another app, or was never godeploy's. Nothing was changed.",
+			"see godeploy nginx diff ENV; bring the change into godeploy.toml, or drop it with godeploy nginx push ENV --overwrite."},
+		{fault.NginxBroken, "nginx would refuse the files that a host has now, as nginx -t says, before godeploy has changed anything.",
+			"correct the place that the message names; it may be another site's file."},
+		{fault.NginxStopped, "nginx does not run on a host, or more than one master runs with the same main file. Nothing was changed.",
+			"start it, or end the master that the system did not start."},
+		{fault.NginxPort, "Another program listens where nginx is to listen. A reload would end well and change nothing, so it was not tried.",
+			"stop that program, or change [nginx] listen."},
+		{fault.NginxRefused, "nginx refuses the new configuration, or does not read the file. It was tested beside the live one, which is as it was on every host.",
+			"see nginx's own words in the message."},
+		{fault.NginxReload, "A host has not taken the new configuration: no new workers came, or they do not answer with it. Every host is back on what it had, unless the message says otherwise.",
+			"see nginx's error log on the host."},
+		{fault.NginxFailed, "A step on an nginx host failed for a reason of that host, such as a full disk.", "see the lines in the message."},
 	}
 }
 

@@ -30,3 +30,6 @@ func Render(env *inventory.Env, state State) ([]File, error) {
 	}
 	return files, err
 }
+
+// render is Render for the hosts of a tier.
+func (n *Nginx) render(state State) ([]File, error) { return Render(n.Env, state) }
