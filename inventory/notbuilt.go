@@ -46,14 +46,11 @@ const (
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
-		{"process.server", "uwsgi", "uWSGI", `set [process] server = "custom"`, startsApp},
 		{"process.workers", "", "writing the systemd unit", "", "setup"},
 		{"process.class", "", "writing the systemd unit", "", "setup"},
 		{"process.threads", "", "writing the systemd unit", "", "setup"},
 		{"process.backlog", "", "writing the systemd unit", "", "setup"},
 		{"process.timeout", "", "writing the systemd unit", "", "setup"},
-		{"process.graceful", "usr2|reload|socket", "this kind of graceful restart", `set [process] graceful = "auto"`, runsWaves},
-		{"process.socket", "", "systemd socket activation", "", startsApp},
 		{"release.drain", "nginx|haproxy", "draining", `set [release] drain = "off"`, runsWaves},
 		{"release.drain_wait", "", "draining", "", ""},
 		{"release.stall_budget", "", "draining", "", ""},

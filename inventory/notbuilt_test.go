@@ -42,11 +42,6 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ section, line, command, key string }{
 		{"app", `layout = "inplace"`, "status", "app.layout"},
-		{"process", `server = "uwsgi"`, "start", "process.server"},
-		{"process", `graceful = "USR2"`, "restart", "process.graceful"},
-		{"process", `graceful = "reload"`, "rollback", "process.graceful"},
-		{"process", `graceful = "socket"`, "release", "process.graceful"},
-		{"process", "socket = true", "stop", "process.socket"},
 		{"process", "threads = 2", "setup", "process.threads"},
 		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
@@ -72,7 +67,8 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 	for _, c := range [][2]string{
 		{"app", `layout = "releases"`}, {"sync", "gitignore = true"}, {"sync", `bandwidth = "1MB/s"`}, {"sync", `links = "reflink"`}, {"sync", `verify = "all"`},
 		{"sync", `max_delete = "10%"`},
-		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
+		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"process", `server = "uwsgi"`},
+		{"process", `graceful = "USR2"`}, {"process", `graceful = "reload"`}, {"process", `graceful = "socket"`}, {"process", "socket = true"}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
 		{"secrets", `command = "x"`}, {"release", `migrations = "x"`},
 		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `on_failure = "continue"`}, {"release", `batch = [1, "100%"]`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
 	} {

@@ -4,10 +4,11 @@ set -eu
 missing=
 for pair in debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 nsenter:util-linux ssh:openssh-client \
   /usr/sbin/sshd:openssh-server rsync:rsync git:git zstd:zstd xz:xz-utils gcc:gcc /usr/sbin/nginx:nginx-light ab:apache2-utils \
-  /usr/bin/gunicorn:gunicorn curl:curl busybox:busybox bsdtar:libarchive-tools; do
+  /usr/bin/gunicorn:gunicorn uwsgi:uwsgi-core curl:curl busybox:busybox bsdtar:libarchive-tools; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -e /usr/lib/uwsgi/plugins/python3_plugin.so ] || missing="$missing uwsgi-plugin-python3"
 [ -d /usr/lib/python3/dist-packages/django ] || missing="$missing python3-django"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -n "$missing" ] || exit 0

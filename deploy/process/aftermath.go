@@ -135,7 +135,7 @@ func (m pidfile) stopText() string {
 	file, root := shellescape.Quote(m.file()), shellescape.Quote(m.env.App.Path)
 	return `p=$(cat ` + file + ` 2>/dev/null) || p=
 case $(readlink "/proc/$p/cwd" 2>/dev/null) in "$(readlink -f ` + root + `)"/*)
-  kill -TERM "$p"; n=0
+  kill -` + m.last() + ` "$p"; n=0
   while [ -d "/proc/$p" ] && [ "$(sed 's/.*) //;s/ .*//' "/proc/$p/stat" 2>/dev/null)" != Z ]; do
     n=$((n+1)); [ "$n" -lt 100 ] || { kill -KILL "$p"; break; }; sleep 0.1
   done;;

@@ -12,12 +12,20 @@ import (
 	"godeploy/internal/fault"
 )
 
-// Check implements deploy.Service: the new code must import before any host switches to it, since
-// workers that boot on broken code take the master with them. Where there is no way to check, that
-// is told and the release goes on.
+// Check implements deploy.Service: the new code must boot before any host switches to it, since workers
+// that boot on broken code take the master with them. A server that is known by name boots once on a
+// socket of its own; where that cannot be, the code is imported; where there is no way to check, that is
+// told and the release goes on.
 func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
 	s = s.on(h)
 	dir := s.env.App.Path + "/releases/" + id
+	told := deploy.ToldOf(s.env, h.Inventory(), id, "build").Environ()
+	if s.env.Secrets.Command != "" {
+		told["GODEPLOY_SECRETS"] = s.env.App.Path + "/.godeploy/env/" + id
+	}
+	if tried, err := s.tryOut(ctx, h, id, dir, told); tried || err != nil {
+		return err
+	}
 	text, environ, err := s.checkText(ctx, h, id, dir)
 	if err != nil {
 		return err
@@ -27,15 +35,7 @@ func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
 			Msg: "check: not checked; set [process] check to prove that new code imports before it is switched to"})
 		return nil
 	}
-	told := deploy.ToldOf(s.env, h.Inventory(), id, "build").Environ()
-	if s.env.Secrets.Command != "" {
-		told["GODEPLOY_SECRETS"] = s.env.App.Path + "/.godeploy/env/" + id
-	}
-	for _, pair := range environ {
-		if key, value, ok := strings.Cut(pair, "="); ok {
-			told[key] = value
-		}
-	}
+	add(told, environ)
 	hook := hooks.Hook{Name: "check", Run: text, User: deploy.OwnerUser(s.env), Timeout: s.env.Hooks.Timeout}
 	place := hooks.Place{Host: h.Inventory().Name, Phase: "build", Dir: dir, Env: told}
 	err = hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: s.env.SSH.Sudo}, s.report)
@@ -44,6 +44,48 @@ func (s *Service) Check(ctx context.Context, h deploy.Host, id string) error {
 		return f[0]
 	}
 	return err
+}
+
+// tryOut boots the staged release where that can be done.
+func (s *Service) tryOut(ctx context.Context, h deploy.Host, id, dir string, told map[string]string) (tried bool, err error) {
+	p := s.env.Process
+	if p.Check != "" || p.Manager == "command" || p.Server == "custom" {
+		return false, nil
+	}
+	f, err := s.manager.find(ctx, h)
+	if err != nil {
+		return false, err
+	}
+	words, err := s.trialWords(h, id, f)
+	if err != nil {
+		return false, err
+	}
+	text := trialText(p.Server, words, s.env.App.Path+"/current", dir)
+	if text == "" {
+		return false, nil
+	}
+	if f.Secret {
+		text = withSecrets + ":\n" + text
+	}
+	add(told, f.Environ)
+	t, err := s.newTrial(h, id, dir)
+	if err != nil {
+		return false, err
+	}
+	user := deploy.OwnerUser(s.env)
+	if user == "" && h.Facts().UID == 0 {
+		user = f.User // root boots nothing of the app's
+	}
+	return true, t.run(ctx, text, user, told)
+}
+
+// add puts KEY=VALUE pairs into an environment.
+func add(told map[string]string, environ []string) {
+	for _, pair := range environ {
+		if key, value, ok := strings.Cut(pair, "="); ok {
+			told[key] = value
+		}
+	}
 }
 
 // checkText is the command that proves the import, and the environment it needs.

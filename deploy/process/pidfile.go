@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"al.essio.dev/pkg/shellescape"
 
@@ -52,7 +51,7 @@ func outlives(file string, sharedDirs []string) bool {
 // find reads the pid file and believes it only when the process it names works inside the app's
 // folder: a number left over from before a reboot may be anybody's by now.
 func (m pidfile) find(ctx context.Context, h deploy.Host) (found, error) {
-	down := found{State: "inactive", Command: strings.Fields(m.env.Process.Command)}
+	down := found{State: "inactive", Command: strings.Fields(m.env.Process.Command), PIDFile: m.file(), User: deploy.OwnerUser(m.env)}
 	reply, err := h.File(ctx, wire.FileRequest{Path: m.file()})
 	if err != nil || !reply.Exists {
 		return down, err
@@ -70,6 +69,9 @@ func (m pidfile) find(ctx context.Context, h deploy.Host) (found, error) {
 }
 
 func (m pidfile) ours(ctx context.Context, h deploy.Host, p wire.Proc) bool {
+	if line := strings.Fields(m.env.Process.Command); isGunicorn(line) && len(p.Args) > 0 && !isGunicorn(p.Args) && !strings.HasPrefix(p.Args[0], "gunicorn: ") {
+		return false // somebody at work in the app's folder, who has the number now
+	}
 	root, err := output(ctx, h, "readlink", "-f", "--", m.env.App.Path)
 	return err == nil && strings.HasPrefix(m.cwd(ctx, h, p), strings.TrimSpace(root)+"/")
 }
@@ -118,7 +120,8 @@ func (m pidfile) ownLog(ctx context.Context, h deploy.Host) error {
 func (m pidfile) startText(line string) string {
 	file, log := shellescape.Quote(m.file()), shellescape.Quote(m.log())
 	if m.env.Process.Server == "gunicorn" {
-		return "exec nohup /bin/sh -c " + shellescape.Quote("exec "+line+" --pid "+file) + " >>" + log + " 2>&1 </dev/null &"
+		// A file that names another process by now would keep gunicorn from starting.
+		return "rm -f -- " + file + " && exec nohup /bin/sh -c " + shellescape.Quote("exec "+line+" --pid "+file) + " >>" + log + " 2>&1 </dev/null &"
 	}
 	return "nohup /bin/sh -c " + shellescape.Quote("exec "+line) + " >>" + log + " 2>&1 </dev/null & echo $! > " + file
 }
@@ -129,26 +132,15 @@ func (m pidfile) stop(ctx context.Context, h deploy.Host) error {
 	if err != nil || f.PID == 0 {
 		return err
 	}
-	if err := m.signal(ctx, h, procs[0], "TERM"); err != nil {
-		return err
+	return m.end(ctx, h, procs[0], m.last())
+}
+
+// last is the signal that ends the server: TERM would make uWSGI reload.
+func (m pidfile) last() string {
+	if m.env.Process.Server == "uwsgi" {
+		return "QUIT"
 	}
-	deadline := time.Now().Add(m.env.Process.StopTimeout)
-	for killed := false; ; {
-		now, err := h.Procs(ctx, f.PID)
-		if err != nil || len(now) == 0 || now[0].Start != procs[0].Start {
-			return err
-		}
-		if !killed && time.Now().After(deadline) {
-			killed = true
-			m.tell(h, "stop", "process %d did not end in %s and is killed", f.PID, m.env.Process.StopTimeout)
-			if err := m.signal(ctx, h, procs[0], "KILL"); err != nil {
-				return err
-			}
-		}
-		if err := deploy.Pause(ctx, pollEvery); err != nil {
-			return err
-		}
-	}
+	return "TERM"
 }
 
 func (m pidfile) restart(ctx context.Context, h deploy.Host) error {

@@ -1,9 +1,11 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,58 +21,78 @@ const pollEvery = 100 * time.Millisecond
 // errEnded says that the main process was gone before it could be told anything.
 var errEnded = errors.New("the main process has ended by itself")
 
-// hup tells a gunicorn master to load its code anew and proves that it did: the master is the same,
-// every old worker is gone, and every new one runs in the release.
+// hup tells a server to load its code anew and proves that it did: the main process is the same, every old
+// worker is gone, and every new one runs in the release.
 func (s *Service) hup(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
 	master := before[0]
-	old := map[int]uint64{}
-	for _, p := range before[1:] {
-		old[p.PID] = p.Start
-	}
 	if err := s.manager.signal(ctx, h, master, "HUP"); err != nil {
 		if now, look := h.Procs(ctx, master.PID); look == nil && (len(now) == 0 || now[0].Start != master.Start) {
 			return errEnded
 		}
 		return err
 	}
-	stale := fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)
+	return s.renewed(ctx, h, id, before)
+}
+
+// renewed waits until a main process that stays has new workers, all of them. Old ones that have not ended
+// in their time are killed: they would serve the old code for ever.
+func (s *Service) renewed(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
+	master, grace, killed := before[0], time.Now().Add(s.env.Process.StopTimeout), false
+	want := s.expected(ctx, h, master.Args)
 	// The process itself is looked at, not its manager: gunicorn writes its pid file anew on HUP, and for
 	// a moment there is none.
 	see := func(ctx context.Context) (found, []wire.Proc, error) {
 		procs, err := h.Procs(ctx, master.PID)
-		return found{PID: master.PID}, procs, err
+		return found{PID: master.PID, Running: master.Args, Want: want}, procs, err
 	}
-	return s.await(ctx, h, id, see, s.env.Process.StopTimeout+bootTime, stale, func(procs []wire.Proc) (bool, error) {
+	a := awaited{id: id, see: see, limit: s.env.Process.StopTimeout + bootTime, steady: s.boots(h, steady),
+		late: fmt.Sprintf("the old workers are still there after %s", s.env.Process.StopTimeout)}
+	a.wanted = func(procs []wire.Proc) (bool, error) {
 		if len(procs) == 0 || procs[0].PID != master.PID || procs[0].Start != master.Start {
-			return false, fault.New(fault.RestartFailed, "the gunicorn master ended on HUP").
+			return false, fault.New(fault.RestartFailed, "the %s master ended when it was told to reload", s.env.Process.Server).
 				Hint("new code that does not boot ends the master")
 		}
+		var old []wire.Proc
 		for _, p := range procs[1:] {
-			if start, was := old[p.PID]; was && start == p.Start {
-				return false, nil
+			if among(before[1:], p) {
+				old = append(old, p)
 			}
 		}
-		return len(procs) > 1, nil
-	})
+		if len(old) > 0 && !killed && time.Now().After(grace) {
+			killed = true
+			s.killOld(ctx, h, old)
+		}
+		return len(old) == 0, nil
+	}
+	return s.await(ctx, h, a)
+}
+
+func (s *Service) killOld(ctx context.Context, h deploy.Host, old []wire.Proc) {
+	for _, p := range old {
+		s.tell(h, "restart", "worker %d did not end in %s and is killed", p.PID, s.env.Process.StopTimeout)
+		if err := s.kill(ctx, h, p, "KILL"); err != nil {
+			s.tell(h, "restart", "worker %d cannot be killed: %v", p.PID, err)
+		}
+	}
 }
 
 // proveNew waits until a service that was started or restarted serves the release by processes that
 // were not there before.
 func (s *Service) proveNew(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
-	return s.await(ctx, h, id, s.seen(h), bootTime, "it did not come up", func(procs []wire.Proc) (bool, error) {
-		if len(procs) == 0 {
-			return false, nil
-		}
-		same := len(before) > 0 && procs[0].PID == before[0].PID && procs[0].Start == before[0].Start
-		return !same && s.complete(procs), nil
-	})
+	return s.await(ctx, h, awaited{id: id, see: s.seen(h), limit: bootTime, late: "it did not come up", steady: s.boots(h, steady),
+		wanted: func(procs []wire.Proc) (bool, error) {
+			if len(procs) == 0 {
+				return false, nil
+			}
+			same := len(before) > 0 && procs[0].PID == before[0].PID && procs[0].Start == before[0].Start
+			return !same, nil
+		}})
 }
 
 // proveServing waits until what runs, old or new, serves the release: after the user's own restart.
 func (s *Service) proveServing(ctx context.Context, h deploy.Host, id string) error {
-	return s.await(ctx, h, id, s.seen(h), bootTime, "it does not serve the release", func(procs []wire.Proc) (bool, error) {
-		return len(procs) > 0 && s.complete(procs), nil
-	})
+	return s.await(ctx, h, awaited{id: id, see: s.seen(h), limit: bootTime, late: "it does not serve the release", steady: s.boots(h, steady),
+		wanted: func(procs []wire.Proc) (bool, error) { return len(procs) > 0, nil }})
 }
 
 // view gives the service as it is now, with its main process and that one's children.
@@ -81,48 +103,73 @@ func (s *Service) seen(h deploy.Host) view {
 	return func(ctx context.Context) (found, []wire.Proc, error) { return s.look(ctx, h) }
 }
 
-// complete reports whether a server has all the processes it needs to serve.
-func (s *Service) complete(procs []wire.Proc) bool {
-	return s.env.Process.Server == "custom" || len(procs) > 1
+// steady is how long the processes must be the same before they count: a worker that dies of its code was
+// seen to run.
+const steady = 300 * time.Millisecond
+
+// awaited is what a service is to become.
+type awaited struct {
+	id     string
+	see    view
+	wanted func([]wire.Proc) (bool, error) // beside being complete and in the release
+	limit  time.Duration
+	late   string        // what is wrong when the time is up and nothing else is known
+	steady time.Duration // how long it must be so
+	quiet  bool          // a step on the way: nothing is proven yet
 }
 
 // await looks at the service until the processes are as wanted and run in the release. Where the
 // manager knows no process, the health check alone decides.
-func (s *Service) await(ctx context.Context, h deploy.Host, id string, see view, limit time.Duration, late string, wanted func([]wire.Proc) (bool, error)) error {
+func (s *Service) await(ctx context.Context, h deploy.Host, a awaited) error {
 	if _, ok := s.manager.(scripts); ok {
 		return nil
 	}
-	dir, err := s.realDir(ctx, h, id)
+	dir, err := s.realDir(ctx, h, a.id)
 	if err != nil {
 		return err
 	}
-	if id == "" {
+	if a.id == "" {
 		dir = "" // what ran before godeploy came may run anywhere
 	}
-	deadline := time.Now().Add(limit)
-	last := late
-	for {
-		f, procs, err := see(ctx)
+	deadline := time.Now().Add(a.limit)
+	var same []wire.Proc
+	var since time.Time
+	for last := a.late; ; {
+		f, procs, err := a.see(ctx)
 		if err != nil {
 			return err
 		}
-		ok, err := wanted(procs)
+		ok, err := a.wanted(procs)
 		if err != nil {
 			return s.explain(ctx, h, err)
 		}
 		if ok {
-			if last = s.elsewhere(ctx, h, procs, dir); last == "" {
-				s.proven(h, id, procs)
-				return nil
-			}
+			last = s.short(f, procs)
+		}
+		if ok && last == "" {
+			last = s.elsewhere(ctx, h, procs, dir)
+		}
+		if !ok || last != "" {
+			same = nil
+		} else if !alike(same, procs) {
+			same, since = procs, time.Now()
+		}
+		if same != nil && time.Since(since) >= a.steady {
+			s.proven(h, a, f, procs)
+			return nil
 		}
 		if f.State == "failed" || time.Now().After(deadline) {
-			return s.explain(ctx, h, s.unproven(h, id, f, last))
+			return s.explain(ctx, h, s.unproven(h, a.id, f, cmp.Or(last, a.late)))
 		}
 		if err := deploy.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
+}
+
+// alike reports whether two looks saw the same processes.
+func alike(a, b []wire.Proc) bool {
+	return len(a) == len(b) && len(a) > 0 && !slices.ContainsFunc(b, func(p wire.Proc) bool { return !among(a, p) })
 }
 
 func (s *Service) unproven(h deploy.Host, id string, f found, last string) error {
@@ -136,7 +183,7 @@ func (s *Service) unproven(h deploy.Host, id string, f found, last string) error
 
 // looks is how often Serves looks before it believes that a service is down: a worker that is replaced
 // as usual is missing for a moment.
-const looks = 3
+const looks = 10
 
 // Serves implements deploy.Service.
 func (s *Service) Serves(ctx context.Context, h deploy.Host, id string) error {
@@ -164,8 +211,14 @@ func (s *Service) serves(ctx context.Context, h deploy.Host, id string) error {
 	if err != nil {
 		return err
 	}
-	if f.PID == 0 || !s.complete(procs) {
+	if f.PID == 0 {
 		return s.unproven(h, id, f, "no worker runs")
+	}
+	if last := s.short(f, procs); last != "" {
+		return s.unproven(h, id, f, last)
+	}
+	if f.Older > 0 {
+		return s.unproven(h, id, f, fmt.Sprintf("process %d, an older gunicorn, serves beside it", f.Older))
 	}
 	if last := s.elsewhere(ctx, h, procs, dir); last != "" {
 		return s.unproven(h, id, f, last)
@@ -218,9 +271,18 @@ func (s *Service) realDir(ctx context.Context, h deploy.Host, id string) (string
 	return strings.TrimSpace(out), nil
 }
 
-func (s *Service) proven(h deploy.Host, id string, procs []wire.Proc) {
-	s.report.Report(event.Event{Type: event.Proof, Host: h.Inventory().Name, Phase: "switch", Release: id,
-		Msg: "proof: " + shape(procs) + " in " + id})
+func (s *Service) proven(h deploy.Host, a awaited, f found, procs []wire.Proc) {
+	if a.quiet {
+		return
+	}
+	e := event.Event{Type: event.Proof, Host: h.Inventory().Name, Phase: "switch", Release: a.id, Msg: "proof: " + shape(procs) + " in " + a.id}
+	for _, p := range procs {
+		e.Facts = append(e.Facts, fmt.Sprintf("process %d of %d, started at tick %d, in %s", p.PID, p.PPID, p.Start, cmp.Or(p.CWD, "a folder that this login may not see")))
+	}
+	if f.Want > 1 {
+		e.Facts = append(e.Facts, fmt.Sprintf("%d workers are configured", f.Want))
+	}
+	s.report.Report(e)
 }
 
 // shape says what a server consists of: a process, or a main process and its workers.

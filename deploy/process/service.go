@@ -4,6 +4,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Service struct {
 	env     *inventory.Env
 	report  event.Reporter
 	manager manager
+	trials  *trials
 }
 
 // manager is who starts and stops the process: systemd, a pid file, or hooks alone.
@@ -51,6 +53,14 @@ type found struct {
 	Running []string // how what runs was started, if that can be seen
 	Dir     string   // the folder it would be started in, if that is known
 	Environ []string // KEY=VALUE it was started with, if that is known
+	User    string   // whom it runs as, "" when that is not known or the login
+	PIDFile string   // where its number is kept, for its manager to read; "" when nowhere
+	Workers int      // children that the main process has
+	Want    int      // workers that it should have; 0 and 1 are "at least one"
+	Older   int      // a gunicorn that serves beside it, which it was to take over from; 0 is none
+	// Reloads says that its unit knows how to reload it, Activated that systemd holds its listener, and
+	// Stalls that it boots for longer than requests should wait.
+	Reloads, Activated, Stalls bool
 	// Booting says that the main process stands but nothing serves: it is on its way up, or down.
 	Booting bool
 	// Secret says that the service is started with the secrets of the release that is current.
@@ -59,7 +69,11 @@ type found struct {
 
 // New gives the service of an environment.
 func New(env *inventory.Env, report event.Reporter) *Service {
-	s := &Service{env: env, report: report}
+	return newService(env, report, &trials{})
+}
+
+func newService(env *inventory.Env, report event.Reporter, t *trials) *Service {
+	s := &Service{env: env, report: report, trials: t}
 	switch env.Process.Manager {
 	case "pidfile":
 		s.manager = pidfile{s}
@@ -77,27 +91,40 @@ func (s *Service) on(h deploy.Host) *Service {
 	if env == s.env {
 		return s
 	}
-	return New(env, s.report)
+	return newService(env, s.report, s.trials)
 }
 
 // Ready implements deploy.Service.
 func (s *Service) Ready(ctx context.Context, h deploy.Host) error {
 	s = s.on(h)
-	if err := s.refuseHUP(); err != nil {
+	if err := s.manager.ready(ctx, h); err != nil {
 		return err
 	}
-	return s.manager.ready(ctx, h)
+	return s.refuse(ctx, h)
 }
 
-// refuseHUP refuses a restart by signal that is known to keep the old code: with --preload the
-// master has imported the app, and its new workers are forked from that (gunicorn#394).
-func (s *Service) refuseHUP() error {
-	p := s.env.Process
-	if p.Graceful == "hup" && strings.Contains(p.Command, "--preload") {
-		return fault.New(fault.ConfigValue, "graceful = \"hup\" cannot serve new code when gunicorn runs with --preload").
-			Hint("remove --preload, or set [process] graceful = \"restart\"")
+// refuse refuses a way to restart that [process] graceful asks for and that is known not to work for what
+// runs, or would be started.
+func (s *Service) refuse(ctx context.Context, h deploy.Host) error {
+	mode := strings.ToLower(s.env.Process.Graceful)
+	if mode == "auto" || mode == "restart" || mode == "" || s.byHooks() {
+		return nil
+	}
+	f, _, err := s.look(ctx, h)
+	if err != nil {
+		return err
+	}
+	if why := cannot(mode, s.env.Process, f, s.env.App.Path+"/current"); why != "" {
+		return fault.New(fault.ConfigValue, "graceful = %q cannot work: %s", mode, why).On(h.Inventory().Name).
+			Hint("set [process] graceful = \"auto\", which takes the best way that there is")
 	}
 	return nil
+}
+
+// byHooks reports whether the user's own hooks restart the service.
+func (s *Service) byHooks() bool {
+	_, all := s.manager.(scripts)
+	return all || len(s.env.Hooks.Restart) > 0
 }
 
 // State implements deploy.Service.
@@ -151,29 +178,73 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 		return s.proveServing(ctx, h, id)
 	}
 	if _, ok := s.manager.(scripts); ok {
-		return s.fullRestart(ctx, h)
+		return s.fullRestart(ctx, h, id)
 	}
 	if before.PID == 0 {
 		return s.Start(ctx, h, id)
 	}
+	before, master, err = s.alone(ctx, h, before, master)
+	if err != nil {
+		return err
+	}
+	before.Stalls = s.stalls(h)
 	choice := choose(s.env.Process, before, s.env.App.Path+"/current", graceful)
-	s.tell(h, "restart", "%s, since %s", map[string]string{viaHUP: "by HUP", viaRestart: "in full"}[choice.How], choice.Why)
-	if choice.How == viaHUP {
-		err := s.hup(ctx, h, id, master)
-		if !errors.Is(err, errEnded) {
-			return err
-		}
-		// A service that fails and is started again and again has a main process for moments only.
-		s.tell(h, "restart", "in full, since process %d has ended by itself", master[0].PID)
-		master = nil
-	}
-	if err := s.fullRestart(ctx, h); err != nil {
-		return s.explain(ctx, h, err)
-	}
-	return s.proveNew(ctx, h, id, master)
+	s.tell(h, "restart", "%s", choice)
+	return s.by(ctx, h, id, choice, before, master)
 }
 
-func (s *Service) fullRestart(ctx context.Context, h deploy.Host) error {
+// by restarts in the way that was chosen, and proves it.
+func (s *Service) by(ctx context.Context, h deploy.Host, id string, c choice, before found, procs []wire.Proc) error {
+	var sockets listening
+	if c.How != viaRestart {
+		sockets = s.listens(ctx, h)
+	}
+	var err error
+	switch c.How {
+	case viaHUP:
+		if err = s.hup(ctx, h, id, procs); errors.Is(err, errEnded) {
+			// A service that fails and is started again and again has a main process for moments only.
+			s.tell(h, "restart", "in full, since process %d has ended by itself", procs[0].PID)
+			err, procs = s.anew(ctx, h, id, nil), nil
+		}
+	case viaUSR2:
+		err = s.upgrade(ctx, h, id, before, procs)
+	case viaReload:
+		err = s.reload(ctx, h, id, procs)
+	default:
+		err = s.anew(ctx, h, id, procs)
+	}
+	if err == nil {
+		s.kept(ctx, h, id, sockets)
+	}
+	return err
+}
+
+// anew ends the service and starts it.
+func (s *Service) anew(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
+	if err := s.fullRestart(ctx, h, id); err != nil {
+		return s.explain(ctx, h, err)
+	}
+	return s.proveNew(ctx, h, id, before)
+}
+
+// reload is the unit's own. A service with workers has new ones after it; of one without, only where it
+// runs and its health can tell.
+func (s *Service) reload(ctx context.Context, h deploy.Host, id string, before []wire.Proc) error {
+	m, ok := s.manager.(systemd)
+	if !ok {
+		return fault.New(fault.ConfigValue, "graceful = \"reload\" needs manager = \"systemd\"")
+	}
+	if err := m.systemctl(ctx, h, "reload", m.unit()); err != nil {
+		return s.explain(ctx, h, err)
+	}
+	if len(before) > 1 {
+		return s.renewed(ctx, h, id, before)
+	}
+	return s.proveServing(ctx, h, id)
+}
+
+func (s *Service) fullRestart(ctx context.Context, h deploy.Host, id string) error {
 	if len(s.env.Hooks.Start) == 0 && len(s.env.Hooks.Stop) == 0 {
 		return s.manager.restart(ctx, h)
 	}
@@ -181,7 +252,7 @@ func (s *Service) fullRestart(ctx context.Context, h deploy.Host) error {
 		return err
 	}
 	if list := s.env.Hooks.Start; len(list) > 0 {
-		return s.hooks(ctx, h, "start", "", list, false)
+		return s.hooks(ctx, h, "start", id, list, false)
 	}
 	return s.manager.start(ctx, h)
 }
@@ -193,31 +264,84 @@ func (s *Service) look(ctx context.Context, h deploy.Host) (found, []wire.Proc, 
 		return f, nil, err
 	}
 	procs, err := h.Procs(ctx, f.PID)
-	if len(procs) == 0 {
+	if err != nil || len(procs) == 0 {
 		f.PID = 0
-	} else {
-		f.Running = procs[0].Args
-		f.Booting = s.booting(f, procs)
+		return f, procs, err
 	}
+	f.Running, f.Workers = procs[0].Args, len(procs)-1
+	f.Booting = s.booting(f)
+	f.Want = s.expected(ctx, h, f.begun(s.env.Process, s.env.App.Path+"/current"))
+	f.Older, err = s.older(ctx, h, procs[0])
 	return f, procs, err
+}
+
+// older gives the gunicorn that a gunicorn was to take over from, 0 when there is none: a run that was
+// killed in the middle of an upgrade leaves two that serve.
+func (s *Service) older(ctx context.Context, h deploy.Host, p wire.Proc) (int, error) {
+	if s.env.Process.Server != "gunicorn" || p.PPID < 2 {
+		return 0, nil
+	}
+	above, err := h.Procs(ctx, p.PPID)
+	if err != nil || len(above) == 0 || !isGunicorn(above[0].Args) {
+		return 0, err
+	}
+	return p.PPID, nil
+}
+
+// alone ends a gunicorn that serves beside the main one, and looks again.
+func (s *Service) alone(ctx context.Context, h deploy.Host, f found, procs []wire.Proc) (found, []wire.Proc, error) {
+	if f.Older == 0 {
+		return f, procs, nil
+	}
+	above, err := h.Procs(ctx, f.Older)
+	if err != nil || len(above) == 0 {
+		return f, procs, err
+	}
+	s.tell(h, "restart", "process %d, which an upgrade was to end, is ended", f.Older)
+	if err := s.end(ctx, h, above[0], "TERM"); err != nil {
+		return f, procs, err
+	}
+	return s.look(ctx, h)
 }
 
 // booting reports whether a service has a main process that cannot take a signal yet or any more: until
 // gunicorn has its handlers, HUP ends it.
-func (s *Service) booting(f found, procs []wire.Proc) bool {
-	return f.State == "activating" || f.State == "deactivating" || !s.complete(procs)
+func (s *Service) booting(f found) bool {
+	return f.State == "activating" || f.State == "deactivating" ||
+		f.Workers == 0 && s.env.Process.Server != "custom" && !s.masterless(f.Running)
 }
 
 // hooks runs the user's own start, stop or restart instead of the manager's.
 func (s *Service) hooks(ctx context.Context, h deploy.Host, name, id string, list []inventory.Hook, graceful bool) error {
 	told := deploy.ToldOf(s.env, h.Inventory(), id, "switch")
 	told.Graceful = graceful
+	if err := s.recall(ctx, h, id, &told); err != nil {
+		return err
+	}
 	place := hooks.Place{Host: h.Inventory().Name, Phase: "switch", Dir: s.env.App.Path + "/current", Env: told.Environ()}
 	for _, one := range list {
 		hook := deploy.HookOf(s.env, name, one)
 		hook.Keep = name != "stop"
 		if err := hooks.Run(ctx, hook, place, deploy.HostRunner{Host: h, Sudo: s.env.SSH.Sudo}, s.report); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// recall tells hooks what the host has on record of the release at hand; "" is the live one.
+func (s *Service) recall(ctx context.Context, h deploy.Host, id string, told *hooks.Told) error {
+	state, err := h.State(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if state.Holder != nil {
+		told.User = state.Holder.Who
+	}
+	for _, r := range state.Releases {
+		if r.ID == cmp.Or(id, state.Current) {
+			told.Release, told.Previous = r.ID, r.Previous
+			told.Commit, told.Branch, told.Message = r.Commit, r.Branch, r.Message
 		}
 	}
 	return nil

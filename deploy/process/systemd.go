@@ -50,7 +50,7 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 // show reads the unit's properties; systemctl prints one KEY=VALUE a line.
 func (m systemd) show(ctx context.Context, h deploy.Host) (map[string]string, error) {
 	out, err := output(ctx, h, "systemctl", "show", "--no-pager", "--property",
-		"LoadState,ActiveState,MainPID,ExecStart,WorkingDirectory,Environment,EnvironmentFiles", "--", m.unit())
+		"LoadState,ActiveState,MainPID,ExecStart,WorkingDirectory,Environment,EnvironmentFiles,PIDFile,User,CanReload,TriggeredBy", "--", m.unit())
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +84,25 @@ func (m systemd) find(ctx context.Context, h deploy.Host) (found, error) {
 		pid = 0
 	}
 	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"]), Dir: workingDir(props)}
+	f.PIDFile, f.User, f.Reloads = props["PIDFile"], props["User"], props["CanReload"] == "yes"
+	f.Activated = m.activated(ctx, h, props["TriggeredBy"])
 	f.Environ = m.environ(ctx, h, props)
 	f.Secret = m.env.Secrets.Command != "" && slices.Contains(environFiles(props), m.env.App.Path+"/current/"+m.env.Secrets.File)
 	return f, nil
+}
+
+// activated reports whether a socket unit holds the service's listener now.
+func (m systemd) activated(ctx context.Context, h deploy.Host, triggers string) bool {
+	for _, name := range strings.Fields(triggers) {
+		if !strings.HasSuffix(name, ".socket") {
+			continue
+		}
+		if out, err := output(ctx, h, "systemctl", "show", "--no-pager", "--property", "ActiveState", "--", name); err == nil &&
+			properties(out)["ActiveState"] == "active" {
+			return true
+		}
+	}
+	return false
 }
 
 // workingDir is the unit's folder; systemctl marks one that may be missing with "!".
