@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -147,7 +148,8 @@ func (a *attempt) failed(ctx context.Context, err error) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if isHangup(err) && (!a.verified || a.asked) && a.refused == nil {
+	banned := strings.Contains(a.raw.refusal(), "Not allowed at this time")
+	if isHangup(err) && (!a.verified || a.asked) && a.refused == nil && !banned {
 		return &hangup{a.handshakeFault(err)}
 	}
 	return a.handshakeFault(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,6 +200,30 @@ type counted struct {
 	net.Conn
 	heard  atomic.Int64
 	prompt func() // asks for quick acknowledgements; nil where that is not to be had
+
+	mu    sync.Mutex
+	first []byte // the first bytes, which say why when a server closes at once
+}
+
+// maxFirst is how many of the first bytes are kept.
+const maxFirst = 256
+
+// keep keeps the first bytes.
+func (c *counted) keep(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first = append(c.first, b[:min(len(b), maxFirst-len(c.first))]...)
+}
+
+// refusal is what a server has said in place of SSH before it closed: one line, "" if nothing.
+func (c *counted) refusal() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line, _, _ := strings.Cut(string(c.first), "\n")
+	if line = strings.TrimSpace(line); strings.HasPrefix(line, "SSH-") {
+		return ""
+	}
+	return clip(strings.ToValidUTF8(line, "?"), 100)
 }
 
 // quickBelow is the size of a read above which data flows and acknowledgements come by themselves.
@@ -206,7 +231,9 @@ const quickBelow = 4 << 10
 
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.heard.Add(int64(n))
+	if c.heard.Add(int64(n)) <= maxFirst+int64(n) {
+		c.keep(b[:n])
+	}
 	if c.prompt != nil && n < quickBelow {
 		c.prompt()
 	}

@@ -112,10 +112,25 @@ func (a *attempt) handshakeFault(err error) error {
 		return fault.New(fault.SSHRefused, "%s cannot be reached by the ProxyCommand of ssh_config", t.place(via)).On(t.Name).
 			Fact("it says: %s", clip(command.said, 300)).Wrap(err)
 	case isHangup(err):
-		return fault.New(fault.SSHRefused, "%s closes connections before the login", t.place(via)).On(t.Name).
-			Hint("sshd's MaxStartups or PerSourcePenalties may be at work, or a firewall").Wrap(err)
+		return a.hangupFault(err)
 	}
 	return fault.New(fault.SSHRefused, "%s does not speak SSH as expected", t.place(via)).On(t.Name).Wrap(err)
+}
+
+// hangupFault says that a host has closed a connection before the login, and what it has said.
+func (a *attempt) hangupFault(err error) error {
+	e := fault.New(fault.SSHRefused, "%s closes connections before the login", a.target.place(viaOf(a.hop))).On(a.target.Name).Wrap(err).
+		Hint("sshd's MaxStartups or PerSourcePenalties may be at work, or a firewall")
+	switch said := a.raw.refusal(); {
+	case strings.Contains(said, "Not allowed at this time"):
+		return e.Fact("it says: %s", said).
+			Hint("PerSourcePenalties of its sshd keeps this address out for a while, most often after failed logins; wait, and use the right key")
+	case strings.Contains(said, "Exceeded MaxStartups"):
+		return e.Fact("it says: %s", said).Hint("too many logins are under way there: MaxStartups of its sshd")
+	case said != "":
+		return e.Fact("it says: %s", said)
+	}
+	return e
 }
 
 // outdatedFault names what the host would need, and how to allow it for this host alone.

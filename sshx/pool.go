@@ -34,6 +34,8 @@ type Pool struct {
 
 	known knownFiles
 
+	pauses func() backoff.BackOff // between the tries after a hang-up
+
 	mu     sync.Mutex
 	closed bool
 	gates  map[string]chan struct{} // by sshd: a slot for each handshake under way
@@ -44,9 +46,10 @@ type Pool struct {
 // NewPool makes a Pool. Nothing is read or dialled yet. Close it at the end of the run.
 func NewPool(o Options) *Pool {
 	return &Pool{
-		o:     o.withDefaults(),
-		gates: make(map[string]chan struct{}),
-		jumps: make(map[string]*jump),
+		o:      o.withDefaults(),
+		pauses: jitter,
+		gates:  make(map[string]chan struct{}),
+		jumps:  make(map[string]*jump),
 	}
 }
 
@@ -166,7 +169,7 @@ func (p *Pool) persist(ctx context.Context, a *attempt) (*Conn, error) {
 		p.o.Report.Report(event.Event{Time: time.Now(), Type: event.Retry, Host: t.Name, Try: try, Of: dialTries,
 			Msg: fmt.Sprintf("%v; try %d of %d in %d ms", err, try, dialTries, wait.Milliseconds())})
 	}
-	conn, err := backoff.Retry(ctx, once, backoff.WithBackOff(jitter()), backoff.WithMaxTries(dialTries),
+	conn, err := backoff.Retry(ctx, once, backoff.WithBackOff(p.pauses()), backoff.WithMaxTries(dialTries),
 		backoff.WithMaxElapsedTime(0), backoff.WithNotify(tell))
 	return conn, plain(err)
 }

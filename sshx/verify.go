@@ -1,7 +1,9 @@
 package sshx
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -30,6 +32,9 @@ func (k *KnownHosts) verify(t Target, via string, shown ssh.PublicKey) error {
 	}
 	if line, bad := k.revokedFor(key, cert); bad {
 		return revokedFault(t, via, line)
+	}
+	if err := revokedByFile(t, via, key, cert); err != nil {
+		return err
 	}
 	if t.HostKey != "" {
 		if t.HostKey == key.Fingerprint() {
@@ -73,6 +78,35 @@ func (k *KnownHosts) revokedFor(key HostKey, cert *ssh.Certificate) (KnownKey, b
 		return line, bad
 	}
 	return k.revoked(HostKey{cert.SignatureKey})
+}
+
+// revokedByFile looks into the RevokedHostKeys file of ssh_config. As in ssh(1), one that cannot be read
+// revokes every key.
+func revokedByFile(t Target, via string, key HostKey, cert *ssh.Certificate) error {
+	path := t.conf.revoked
+	if path == "" {
+		return nil
+	}
+	text, err := readSmall(path)
+	if err == nil && text == nil {
+		err = fs.ErrNotExist
+	}
+	if err == nil && bytes.HasPrefix(text, []byte("SSHKRL\n")) {
+		err = errors.New("it is a KRL, and only lists of public keys can be read")
+	}
+	if err != nil {
+		return fault.New(fault.SSHHostKeyChanged, "%s may have a revoked host key: RevokedHostKeys of ssh_config cannot be read", t.place(via)).
+			On(t.Name).Fact("%s: %v", path, err).Hint("write the keys into a text file, one a line, or as @revoked lines into known_hosts")
+	}
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		bad, err := ParseHostKey(strings.TrimSpace(line))
+		if err == nil && (same(bad, key) || cert != nil && same(bad, HostKey{cert.SignatureKey})) {
+			return revokedFault(t, via, KnownKey{HostKey: bad, File: path, Line: number})
+		}
+	}
+	return nil
 }
 
 // judge compares a plain key with the plain keys known. Any other key known makes it a changed one,

@@ -24,8 +24,11 @@ type Options struct {
 
 	MaxSessions int // sessions at once on one connection; 0 is no limit
 	MaxStartups int // connections at once before login; those above are closed unheard; 0 is no limit
-	NoForward   bool
-	NoSFTP      bool
+	// MaxAuthTries is how many keys a login may offer; 0 is six.
+	MaxAuthTries int
+	Penalties    bool // after a failed login nobody is let in any more, as by PerSourcePenalties
+	NoForward    bool
+	NoSFTP       bool
 	// SFTPServer is a program to run for sftp, such as OpenSSH's sftp-server; default: pkg/sftp's,
 	// which makes the texts of relative links absolute.
 	SFTPServer string
@@ -43,6 +46,10 @@ type Faults struct {
 	RefuseAuth      bool          // take no key
 	Noise           string        // written to stdout before each command, as by an rc file's echo
 	EndlessBanner   bool          // send lines before the version for ever
+	EndlessLine     bool          // send one line before the version, for ever
+	HugePacket      bool          // say that the first packet has 4 GiB
+	AuthBanners     bool          // send banners during the login for ever
+	RekeyEvery      uint64        // exchange keys anew after that many bytes; 0 is the usual 1 GiB, 256 the least
 	NoExitStatus    bool          // end commands without saying how
 	DeafToKeepAlive bool          // never answer global requests
 }

@@ -26,6 +26,7 @@ type Server struct {
 	faults   Faults
 	stats    Stats
 	starting int // connections before their login
+	failures int // logins that came to nothing
 	conns    map[net.Conn]bool
 	commands map[*command]bool
 	frozen   chan struct{} // nil, or closed by Thaw
@@ -249,6 +250,7 @@ func (s *Server) serve(raw net.Conn) {
 	conn, channels, requests, err := ssh.NewServerConn(wire, s.config(faults))
 	login()
 	if err != nil {
+		s.failed()
 		return
 	}
 	var work sync.WaitGroup
@@ -266,39 +268,15 @@ func (s *Server) forget(raw net.Conn) {
 	delete(s.conns, raw)
 }
 
-// preface misbehaves before the first byte of SSH; false ends the connection.
-func (s *Server) preface(raw net.Conn, f Faults) bool {
-	if f.SlowHandshake > 0 {
-		late := time.NewTimer(f.SlowHandshake)
-		defer late.Stop()
-		select {
-		case <-late.C:
-		case <-s.closing:
-			return false
-		}
-	}
-	if f.Silent {
-		s.swallow(raw)
+// wait waits; false says that the server was closed meanwhile.
+func (s *Server) wait(d time.Duration) bool {
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		return true
+	case <-s.closing:
 		return false
-	}
-	for f.EndlessBanner {
-		if _, err := raw.Write(bytes.Repeat([]byte("x"), 200)); err != nil {
-			return false
-		}
-		if _, err := raw.Write([]byte("\r\n")); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// swallow reads until the peer goes away.
-func (s *Server) swallow(raw net.Conn) {
-	buf := make([]byte, 4096)
-	for {
-		if _, err := raw.Read(buf); err != nil {
-			return
-		}
 	}
 }
 
@@ -315,9 +293,12 @@ func (s *Server) answer(requests <-chan *ssh.Request) {
 func (s *Server) config(f Faults) *ssh.ServerConfig {
 	config := &ssh.ServerConfig{
 		NoClientAuth:  s.o.NoAuth && !f.RefuseAuth,
-		MaxAuthTries:  6,
+		MaxAuthTries:  s.authTries(),
 		ServerVersion: "SSH-2.0-sshtest",
-		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+		PublicKeyCallback: func(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if f.AuthBanners {
+				chatter(meta)
+			}
 			s.count(func(st *Stats) { st.AuthTries++ })
 			if !f.RefuseAuth && s.authorized(key) {
 				return nil, nil
@@ -331,12 +312,21 @@ func (s *Server) config(f Faults) *ssh.ServerConfig {
 			}
 		},
 	}
+	config.RekeyThreshold = f.RekeyEvery
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range s.keys {
 		config.AddHostKey(key)
 	}
 	return config
+}
+
+// authTries is OpenSSH's number of keys, unless the options say another.
+func (s *Server) authTries() int {
+	if s.o.MaxAuthTries > 0 {
+		return s.o.MaxAuthTries
+	}
+	return 6
 }
 
 func (s *Server) authorized(key ssh.PublicKey) bool {
