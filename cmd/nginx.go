@@ -14,9 +14,9 @@ import (
 
 func nginxCommand() *command {
 	return &command{
-		Name: "nginx", Group: groupTraffic, Usage: "the nginx hosts before the app: their file, and who gets traffic", Args: "render [ENV]",
-		Examples: []string{"godeploy nginx render prod"},
-		Sub:      []*command{nginxRenderCommand()},
+		Name: "nginx", Group: groupTraffic, Usage: "the nginx hosts before the app: their file, and who gets traffic", Args: "render|diff|push [ENV]",
+		Examples: []string{"godeploy nginx render prod", "godeploy nginx diff prod", "godeploy nginx push prod"},
+		Sub:      []*command{nginxRenderCommand(), nginxDiffCommand(), nginxPushCommand()},
 	}
 }
 

@@ -57,6 +57,7 @@ func laters() []later {
 		{"release.gate", "", "the gate", "", "release"},
 		{"release.bake", "", "the gate", "", ""},
 		{"setup.packages", "", "installing packages", "", "setup"},
+		{"nginx.template", "", "a template of your own", "", "nginx"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},

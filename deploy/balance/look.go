@@ -138,8 +138,8 @@ func (n *Nginx) readLive(ctx context.Context, h deploy.Host, path string) (LiveF
 	return f, nil
 }
 
-// same reports whether a host has these files and its workers have loaded them.
-func (l Live) same(files []File) bool {
+// Has reports whether a host has these files and its workers have loaded them.
+func (l Live) Has(files []File) bool {
 	for i, f := range files {
 		if !l.Files[i].Exists || !bytes.Equal(l.Files[i].Content, f.Content) {
 			return false

@@ -83,7 +83,7 @@ func (n *Nginx) mayPush(ctx context.Context, live []Live, files []File, o PushOp
 				return err
 			}
 		}
-		if live[i].same(files) {
+		if live[i].Has(files) {
 			return nil
 		}
 		return n.root().portsFree(ctx, h, live[i].master, wanted)
@@ -113,7 +113,7 @@ func (p *push) name(i int) string { return p.Hosts[i].Inventory().Name }
 // anywhere, what was staged is taken away.
 func (p *push) try(ctx context.Context) error {
 	for i := range p.Hosts {
-		if p.live[i].same(p.files) {
+		if p.live[i].Has(p.files) {
 			p.pushed.Unchanged = append(p.pushed.Unchanged, p.name(i))
 		} else {
 			p.todo = append(p.todo, i)
