@@ -20,13 +20,18 @@ func (c *call) connect(report event.Reporter) *sshx.Pool {
 // pool is connect with the ControlMasters of the user's ssh, or without: every connection is then a login of
 // its own.
 func (c *call) pool(report event.Reporter, masters bool) *sshx.Pool {
+	return sshx.NewPool(c.sshOptions(report, masters))
+}
+
+// sshOptions say how this command connects.
+func (c *call) sshOptions(report event.Reporter, masters bool) sshx.Options {
 	var ask sync.Mutex // one question at a time, whatever number of keys needs one
 	var config *sshx.UserConfig
 	if c.env.SSH.SSHConfig {
 		config = sshx.NewUserConfig(c.sys.Home, c.sys.User, c.sys.Env)
 	}
 	limit := c.limit()
-	return sshx.NewPool(sshx.Options{
+	return sshx.Options{
 		Config:       config,
 		NoMaster:     !masters,
 		User:         c.sys.User,
@@ -43,7 +48,7 @@ func (c *call) pool(report event.Reporter, masters bool) *sshx.Pool {
 			defer ask.Unlock()
 			return c.passphrase(ctx, key)
 		},
-	})
+	}
 }
 
 // limit is the rate of commands that send the code; the others send next to nothing.

@@ -77,13 +77,16 @@ func codeOfFault(code fault.Code) int {
 	switch code {
 	case fault.Usage, fault.ConfigSyntax, fault.ConfigUnknownKey, fault.ConfigValue, fault.ConfigNotBuilt,
 		fault.ConfigMissing, fault.EnvUnknown, fault.HostUnknown, fault.LimitEmpty, fault.ConfirmNeeded,
-		fault.BranchRefused, fault.TreeDirty, fault.ReleaseUnknown, fault.DeleteRefused, fault.SchemaAhead:
+		fault.BranchRefused, fault.TreeDirty, fault.ReleaseUnknown, fault.DeleteRefused, fault.SchemaAhead,
+		fault.KeyRefused, fault.LockoutRefused:
 		return exitUsage
 	case fault.SSHRefused, fault.SSHTimeout, fault.SSHAuth, fault.SSHHostKeyUnknown, fault.SSHHostKeyChanged,
 		fault.SSHJump, fault.SSHLost:
 		return exitUnreachable
 	case fault.LockHeld:
 		return exitLockHeld
+	case fault.KeyUnproven, fault.AccountRefused:
+		return exitWholeOnOld
 	case fault.Interrupted:
 		return exitInterrupt
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"godeploy/deploy/access"
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
 	"godeploy/inventory"
@@ -17,20 +18,25 @@ import (
 
 func keysCommand() *command {
 	return &command{
-		Name: "keys", Group: groupAccess, Usage: "host keys and who may log in", Args: "trust [ENV]",
+		Name: "keys", Group: groupAccess, Usage: "who may log in, and host keys", Args: "generate | push | list | revoke | trust [ENV]",
+		Examples: []string{"godeploy keys generate", "godeploy keys push prod", "godeploy keys list prod", "godeploy keys trust prod"},
+		About:    "docs/keys.md tells the whole way of a key, from its making to its end.",
+		Sub:      []*command{keysGenerateCommand(), keysPushCommand(), keysListCommand(), keysRevokeCommand(), keysTrustCommand()},
+	}
+}
+
+func keysTrustCommand() *command {
+	return &command{
+		Name: "trust", Group: groupAccess, Usage: "read host keys, show their fingerprints, write .godeploy/known_hosts", Args: "[ENV]",
+		Env: true, Story: true, Terse: true,
 		Examples: []string{"godeploy keys trust prod", "godeploy keys trust prod -l app2", "godeploy keys trust prod --fingerprint SHA256:…"},
-		Sub: []*command{{
-			Name: "trust", Group: groupAccess, Usage: "read host keys, show their fingerprints, write .godeploy/known_hosts", Args: "[ENV]",
-			Env: true, Story: true, Terse: true,
-			Examples: []string{"godeploy keys trust prod", "godeploy keys trust prod -l app2", "godeploy keys trust prod --fingerprint SHA256:…"},
-			About: "Compare the fingerprints with ones from the hosts themselves before you say yes: ssh-keygen -lf\n" +
-				"/etc/ssh/ssh_host_ed25519_key.pub shows one there. Jump hosts come first, since the way to the others leads\n" +
-				"through them. Commit .godeploy/known_hosts: then the question is answered for everybody.",
-			Flags: []cli.Flag{
-				&cli.StringSliceFlag{Name: "fingerprint", Usage: "trust exactly the keys with this `FINGERPRINT`, and ask nothing; repeatable"},
-			},
-			Run: runKeysTrust,
-		}},
+		About: "Compare the fingerprints with ones from the hosts themselves before you say yes: ssh-keygen -lf\n" +
+			"/etc/ssh/ssh_host_ed25519_key.pub shows one there. Jump hosts come first, since the way to the others leads\n" +
+			"through them. Commit .godeploy/known_hosts: then the question is answered for everybody.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "fingerprint", Usage: "trust exactly the keys with this `FINGERPRINT`, and ask nothing; repeatable"},
+		},
+		Run: runKeysTrust,
 	}
 }
 
@@ -55,7 +61,7 @@ func runKeysTrust(ctx context.Context, c *call) error {
 	}
 	var faults []error
 	trusted, written := 0, 0
-	for _, rank := range ranks(c.env, c.withUnknownJumps(hosts)) {
+	for _, rank := range access.Ranks(c.env, c.withUnknownJumps(hosts)) {
 		all, errs := c.fetchRank(ctx, report, rank)
 		faults = append(faults, errs...)
 		n, err := c.trustRank(ctx, all)
@@ -109,34 +115,6 @@ func (c *call) isKnown(known *sshx.KnownHosts, h inventory.Host) bool {
 }
 
 func (c *call) alias(h inventory.Host) string { return c.env.Name + "/" + h.Name }
-
-// ranks parts hosts by how many others stand before them, the nearest first.
-func ranks(env *inventory.Env, hosts []inventory.Host) [][]inventory.Host {
-	var out [][]inventory.Host
-	for _, h := range hosts {
-		depth := depthOf(env, h, 0)
-		for len(out) <= depth {
-			out = append(out, nil)
-		}
-		out[depth] = append(out[depth], h)
-	}
-	return slices.DeleteFunc(out, func(rank []inventory.Host) bool { return len(rank) == 0 })
-}
-
-// depthOf is the length of the longest way to a host. The inventory has refused circles and chains of more
-// than eight; the bound here only keeps a defect there from becoming an endless loop.
-func depthOf(env *inventory.Env, h inventory.Host, above int) int {
-	deepest := 0
-	for _, chain := range h.Jump {
-		for _, name := range chain {
-			if hop, ok := env.Host(name); ok && above < 16 {
-				deepest = max(deepest, 1+depthOf(env, hop, above+1))
-			}
-		}
-		deepest = max(deepest, len(chain))
-	}
-	return deepest
-}
 
 // fetchRank asks hosts for their keys. Those that do not answer come back as errors, and stop no other.
 func (c *call) fetchRank(ctx context.Context, report event.Reporter, hosts []inventory.Host) ([]shown, []error) {

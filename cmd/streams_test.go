@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"godeploy/deploy/access"
 	"godeploy/internal/fault"
 	"godeploy/inventory"
 )
@@ -105,7 +106,7 @@ other = { role = "nginx", address = "192.0.2.2" }
 		t.Fatal(err)
 	}
 	var got []string
-	for _, rank := range ranks(env, env.Hosts) {
+	for _, rank := range access.Ranks(env, env.Hosts) {
 		var names []string
 		for _, h := range rank {
 			names = append(names, h.Name)

@@ -143,6 +143,8 @@ type SSH struct {
 	Sudo      bool     `toml:"sudo" doc:"use sudo -n where root is needed"`
 	Helper    bool     `toml:"helper" default:"true" doc:"false = SFTP and sh only"`
 	SSHConfig bool     `toml:"ssh_config" default:"true" doc:"also use ~/.ssh/config, as ssh(1) reads it"`
+	// AuthorizedKeys is where the hosts keep who may log in.
+	AuthorizedKeys string `toml:"authorized_keys" rule:"line" doc:"file of keys on the hosts, absolute or below the home, %u and %h filled in; empty asks sshd, else .ssh/authorized_keys"`
 }
 
 // Secrets says where the app's secrets come from.
@@ -221,7 +223,7 @@ type Role struct {
 // Person is one of [[people]], who may log in.
 type Person struct {
 	Name string   `toml:"name" need:"true" rule:"word" doc:"who; needed"`
-	Keys []string `toml:"keys" rule:"line" doc:"public keys, as in authorized_keys"`
+	Keys []string `toml:"keys" rule:"line" doc:"public keys, as in a .pub file: type, base64, comment"`
 }
 
 // Bench is what `godeploy bench` does without flags.

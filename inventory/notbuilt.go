@@ -62,7 +62,6 @@ func laters() []later {
 
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
 		{"hooks.setup", "", "godeploy setup, which runs it", "", "setup"},
-		{"people", "set", "people", "", "keys"},
 		{"bench", "set", "the load generator", "", "bench"},
 	}
 }

@@ -21,7 +21,7 @@ func keysOf(notes []NotBuilt) string {
 func TestNotBuiltKeysOfTheFullFile(t *testing.T) {
 	t.Parallel()
 	f := loadFull(t)
-	const want = "process.workers nginx.location[0].sync people bench release.drain"
+	const want = "process.workers nginx.location[0].sync bench release.drain"
 	if got := keysOf(f.NotBuilt("prod")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -48,7 +48,9 @@ func (a *attempt) run(ctx context.Context) (*ssh.Client, error) {
 			a.login.queue = append(a.login.queue, s)
 		}
 	}
-	client, err := a.connect(ctx, &ssh.ClientConfig{User: a.target.User, AuthCallback: a.next})
+	client, err := a.connect(ctx, &ssh.ClientConfig{User: a.target.User, AuthCallback: func(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+		return a.nextOrPassword(ctx, c)
+	}})
 	if err == nil && a.login.signer != nil {
 		a.pool.keys.praise(a.login.signer.pub)
 	}

@@ -108,7 +108,7 @@ func (a *attempt) identities(ctx context.Context) ([]*identity, io.Closer, error
 	listed := make(map[string]bool)
 	add := func(s *identity) {
 		for _, s := range append(s.certified(certs), s) {
-			if blob := string(s.pub.Marshal()); !listed[blob] {
+			if blob := string(s.pub.Marshal()); !listed[blob] && !a.leftOut(blob) {
 				listed[blob] = true
 				list = append(list, s)
 			}
@@ -133,6 +133,11 @@ func (a *attempt) identities(ctx context.Context) ([]*identity, io.Closer, error
 		return rank(a.pool.keys.praised(x)) - rank(a.pool.keys.praised(y))
 	})
 	return list, closer, nil
+}
+
+// leftOut reports whether the pool is to go without an identity.
+func (a *attempt) leftOut(blob string) bool {
+	return a.pool.o.Without != nil && a.pool.o.Without([]byte(blob))
 }
 
 // rank puts what is so before what is not.

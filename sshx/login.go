@@ -21,6 +21,7 @@ type login struct {
 	begun   bool
 	allowed []string // methods that the host takes, when it last said
 	partial bool     // it has accepted something and wants more
+	asked   []string // the ways by password that were tried
 }
 
 // errLogin ends a login in which there is nothing left to offer; the facts are in login.

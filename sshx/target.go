@@ -83,8 +83,15 @@ type Options struct {
 	// key, and once per key for the whole run (three times when the answer is wrong). Calls for
 	// different keys may overlap. Nil means that encrypted keys cannot be used without an agent.
 	Passphrase func(ctx context.Context, keyPath string) ([]byte, error)
-	Timeout    time.Duration // for connecting, key exchange and login together; default 15 s
-	KeepAlive  time.Duration // interval of the question, and the time it has for its answer; default 10 s
+	// Password is asked when no key has let in, once for each login at a target or a jump host, and its answer
+	// is used for that login alone: by keyboard-interactive or password. Calls may overlap. Nil means that
+	// there are only keys.
+	Password func(ctx context.Context, t Target) ([]byte, error)
+	// Without leaves identities out: it is given the public half of each, a certificate's too, in SSH's wire
+	// format. Nil leaves none out.
+	Without   func(blob []byte) bool
+	Timeout   time.Duration // for connecting, key exchange and login together; default 15 s
+	KeepAlive time.Duration // interval of the question, and the time it has for its answer; default 10 s
 	// NoMaster leaves a ControlMaster of ssh(1) alone. Otherwise the one that Config names is used for
 	// hosts that are reached without jump hosts of ours, where its socket is this user's alone and live;
 	// the host key is then the one that ssh has accepted. A target with a pinned HostKey is always dialled.

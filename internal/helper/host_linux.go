@@ -73,6 +73,7 @@ func newHost(o Options) (*host, error) {
 		wire.KindPlace:   h.place,
 		wire.KindLanes:   h.lanes,
 		wire.KindAudit:   on(h.audit),
+		wire.KindKeyFile: on(keyFile),
 		wire.KindArm:     on(h.arm),
 		wire.KindStep:    on(h.reach),
 		wire.KindRecover: on(h.recover),

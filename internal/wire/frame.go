@@ -37,6 +37,7 @@ const (
 	KindRecover Kind = 0x14 // RecoverRequest to Recovered
 	KindNote    Kind = 0x15 // NoteRequest to {}
 	KindSockets Kind = 0x16 // SocketsRequest to SocketsReply
+	KindKeyFile Kind = 0x17 // KeyFileRequest to KeyFileReply
 )
 
 // Frames within an exchange, under its id.
@@ -57,7 +58,7 @@ const (
 const kindOptional Kind = 0x80
 
 // known reports whether k is a request of this version.
-func (k Kind) known() bool { return k >= KindHello && k <= KindSockets }
+func (k Kind) known() bool { return k >= KindHello && k <= KindKeyFile }
 
 // streams reports whether the request k carries data.
 func (k Kind) streams() bool { return k == KindStage || k == KindPlace }

@@ -17,7 +17,7 @@ func messages() []Checker {
 		&PrepareRequest{}, &StageRequest{}, &StageReply{}, &SwitchRequest{}, &SwitchReply{}, &MarkRequest{},
 		&RemoveRequest{}, &RemoveReply{}, &ExecRequest{}, &ExecReply{}, &ProcsRequest{}, &ProcsReply{},
 		&SignalRequest{}, &FileRequest{}, &FileReply{}, &ErrorReply{}, &PlaceRequest{}, &PlaceReply{}, &NoteRequest{},
-		&SocketsRequest{}, &SocketsReply{},
+		&SocketsRequest{}, &SocketsReply{}, &KeyFileRequest{}, &KeyFileReply{},
 	}
 }
 
@@ -30,6 +30,8 @@ func FuzzMessages(f *testing.F) {
 		`{"code":"disk-full","msg":"x"}`, `{"pid":2,"signal":"HUP"}`, `{"releases":[{"id":"20261123-104107-4f2c9e1"}],"in_use":["x"]}`,
 		`{"hash":"` + strings.Repeat("0", 64) + `","protocol":1,"cpus":1}`, `null`, `[]`, `{"seq":-1}`, `{"ports":[80]}`, `{"peers":[{"address":"10.0.0.1","port":80,"count":2}]}`,
 		`{` + site + `,"id":"20261123-104107-4f2c9e1","note":{"once":{"host":"a","exit":0,"ended":true},"heads":["shop 0002"]}}`,
+		`{"user":"deploy","path":".ssh/authorized_keys"}`, `{"write":true,"path":"/home/deploy/.ssh/authorized_keys","content":"eA=="}`,
+		`{"path":"/home/deploy/k","home":"/home/deploy","way":[{"path":"/","mode":16877}]}`,
 	} {
 		f.Add([]byte(s))
 	}
