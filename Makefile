@@ -47,8 +47,13 @@ bench: helper ## godeploy against rsync, as root: all rows and docs/performance.
 bench-code: ## the packages' own benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-chaos: ## the fault tests many times over (CHAOS=N, default 20), random histories and trees 100 times as many, every fuzzer for FUZZTIME
-	GODEPLOY_CHAOS=1 go test -race -count=1 -timeout 60m ./e2e/chaos
+# What a commit has seen is kept, so that a sweep that was stopped goes on where it was.
+CHAOS_BOOK ?= $(CURDIR)/dist/chaos/$(shell git rev-parse --short HEAD 2>/dev/null || echo none).jsonl
+
+chaos: ## strikes a release everywhere (CHAOS_PART=i/n: a part) and writes docs/reliability.md; then the fault tests many times over (CHAOS=N, default 20), random histories and trees 100 times as many, every fuzzer for FUZZTIME
+	@mkdir -p dist/chaos
+	GODEPLOY_CHAOS=all GODEPLOY_CHAOS_PART=$(CHAOS_PART) GODEPLOY_CHAOS_RESULTS=$(CHAOS_BOOK) go test -count=1 -timeout 24h ./e2e/chaos; rc=$$?; \
+	  GODEPLOY_CHAOS_RESULTS=$(CHAOS_BOOK) GODEPLOY_CHAOS_PAGE=$(CURDIR)/docs/reliability.md go test -count=1 -run 'TestPage$$' ./e2e/chaos && exit $$rc
 	go test -race -shuffle=on -count=$(CHAOS) -timeout 60m ./hooks ./internal/helper ./internal/wire ./sshx ./deploy/overssh ./sync/synctest
 	go test -race -count=1 -timeout 60m -run 'Any|Random' ./deploy ./sync -rapid.checks=$$((100 * $(CHAOS)))
 	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -84,6 +84,9 @@ func (r *run) undoOne(ctx context.Context, m *member) error {
 			err = r.goBack(ctx, m)
 		}
 	}
+	if err != nil && ctx.Err() == nil && !lost(err) {
+		err = r.byItself(ctx, m, err)
+	}
 	result := RolledBack
 	switch {
 	case err == nil:
@@ -116,6 +119,22 @@ func lost(err error) bool {
 		}
 	}
 	return false
+}
+
+// byItself lets a host whose undo went wrong try it once more, in its own way: what went wrong may have
+// been of a moment.
+func (r *run) byItself(ctx context.Context, m *member, cause error) error {
+	j, ok := m.Host.(Journaled)
+	if !ok {
+		return cause
+	}
+	got, err := j.Recover(ctx)
+	if err != nil || got.Did != "undone" || got.Current != m.back {
+		return cause
+	}
+	m.now = got.Current
+	r.note(m, "undo", "%v; the host went back by itself", cause)
+	return nil
 }
 
 func (r *run) goBack(ctx context.Context, m *member) error {

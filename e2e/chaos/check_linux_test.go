@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"godeploy/deploy"
 	"godeploy/internal/wire"
@@ -71,7 +72,7 @@ func (l *lab) afterFault(before map[string]seen, left map[string]bool) findings 
 		if left[h] {
 			f = append(f, l.settled(h, s)...)
 		}
-		if !l.free(h) {
+		if !l.freeSoon(h) {
 			f.add("I6: %s: the lock is still held", h)
 		}
 		f = append(f, l.outside(h)...)
@@ -92,7 +93,9 @@ func (l *lab) settled(h string, s seen) (f findings) {
 
 // complete compares a release with the tree it was made from.
 func (l *lab) complete(h, id string) (f findings) {
+	l.mu.Lock()
 	version, ok := l.known[id]
+	l.mu.Unlock()
 	if !ok {
 		f.add("I1: %s: current is %s, which no run has made", h, id)
 		return f
@@ -165,10 +168,21 @@ func (l *lab) free(h string) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
+// freeSoon waits: a program that was about to be started when its helper was killed has the lock's
+// descriptor until the kernel has put the program in its place.
+func (l *lab) freeSoon(h string) bool {
+	for deadline := time.Now().Add(30 * time.Second); !l.free(h); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // outside: nothing lies where nothing of godeploy's belongs (I7).
 func (l *lab) outside(h string) (f findings) {
 	for dir, allowed := range map[string][]string{
-		l.host(h): {"run", "shop"}, filepath.Join(l.host(h), "run"): {"serving", "serving.new"},
+		l.host(h): {"run", "shop"}, filepath.Join(l.host(h), "run"): {"serving", "serving.new", "log"},
 		l.shop(h): {".godeploy", "current", "releases", "shared"}, filepath.Join(l.shop(h), "shared"): {"secret.env", "data"},
 	} {
 		entries, _ := os.ReadDir(dir)
@@ -241,6 +255,7 @@ func (l *lab) afterNext(result *deploy.Result, err error) (f findings) {
 		f = append(f, l.complete(h, result.Release)...) // I13: the same bytes on every host
 		f = append(f, l.outside(h)...)
 		f = append(f, l.leftover(h)...)
+		f = append(f, l.turns(h)...)
 	}
 	f = append(f, l.orphans()...)
 	return append(f, l.secret()...)

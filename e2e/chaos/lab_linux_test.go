@@ -37,9 +37,11 @@ type lab struct {
 	env   *inventory.Env
 	clock time.Time
 	known map[string]string // release id to the name of its version
+	boot  string            // boot id of all hosts; "" is the kernel's
+	disk  *disk             // of host b, where its power is cut
 
-	mu  sync.Mutex
-	log []string // what the last run reported
+	mu  sync.Mutex // clock, known and log
+	log []string   // what the last run reported
 }
 
 // hostNames in the order of the file.
@@ -86,7 +88,12 @@ func (l *lab) shop(h string) string { return filepath.Join(l.host(h), "shop") }
 // scripts are the app's hooks. What the service serves is what its restart reads through current: the
 // release, and the first line of its code. A killed one leaves the service as it was.
 func (l *lab) scripts() {
-	head := "#!/bin/sh\nset -eu\nrun=${GODEPLOY_PATH%/shop}/run\n"
+	head := `#!/bin/sh
+set -eu
+run=${GODEPLOY_PATH%/shop}/run
+echo "begin ${GODEPLOY_RELEASE:-none} $$" >>"$run/log"
+trap 'echo "end ${GODEPLOY_RELEASE:-none} $$" >>"$run/log"' EXIT
+`
 	restart := head + `read -r code <"$GODEPLOY_CURRENT/app.txt"
 to=$(readlink "$GODEPLOY_CURRENT")
 printf '%s\n%s\n' "${to##*/}" "$code" >"$run/serving.new"
@@ -214,6 +221,9 @@ func (c *crew) spawn(ctx context.Context, h inventory.Host, env []string, o wire
 		// Nobody is there to try again; this is the one answer after which a run does not.
 		return nil, fault.New(fault.LockHeld, "the controller is dead")
 	}
+	if c.l.boot != "" {
+		env = append(slices.Clone(env), bootEnv+"="+c.l.boot)
+	}
 	p, err := startHelper(h.Name, env)
 	if err == nil {
 		c.helpers = append(c.helpers, p)
@@ -314,12 +324,14 @@ func (l *lab) told() string {
 
 // fleet connects a crew; faults gives the environment of each host's first helper.
 func (l *lab) fleet(ctx context.Context, c *crew, who string, faults map[string][]string, o wire.Options) (*deploy.Fleet, error) {
+	l.mu.Lock()
+	now := l.clock
+	l.mu.Unlock()
 	f := &deploy.Fleet{
 		Env: l.env, Service: process.New(l.env, l), Local: hooks.Local{}, Report: l, Parallel: 4,
-		Holder: wire.Holder{Who: who, Run: fmt.Sprintf("%s-%d", who, l.clock.Unix()), PID: os.Getpid()},
+		Holder: wire.Holder{Who: who, Run: fmt.Sprintf("%s-%d", who, now.Unix()), PID: os.Getpid()},
 		Dir:    l.dir,
 	}
-	now := l.clock
 	f.Now = func() time.Time { return now }
 	f.Again = func(ctx context.Context, h inventory.Host) (deploy.Host, error) { return c.spawn(ctx, h, nil, o) }
 	for _, h := range l.env.Hosts {
@@ -351,7 +363,20 @@ func (l *lab) do(ctx context.Context, f *deploy.Fleet, r run) (*deploy.Result, e
 }
 
 // tick moves the clock: every run has an id of its own.
-func (l *lab) tick() { l.clock = l.clock.Add(time.Minute) }
+func (l *lab) tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clock = l.clock.Add(time.Minute)
+}
+
+// learned notes which version a release was made from.
+func (l *lab) learned(id, version string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id != "" {
+		l.known[id] = version
+	}
+}
 
 // plain is a run in which nothing goes wrong, to its end.
 func (l *lab) plain(r run) (*deploy.Result, *tap, error) {
@@ -367,8 +392,8 @@ func (l *lab) plain(r run) (*deploy.Result, *tap, error) {
 	result, err := l.do(ctx, f, r)
 	overssh.Close(f.Hosts)
 	_, aerr := c.await(30 * time.Second)
-	if r.command == "release" && result.Release != "" {
-		l.known[result.Release] = r.version
+	if r.command == "release" {
+		l.learned(result.Release, r.version)
 	}
 	return result, t, errors.Join(err, aerr)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -78,6 +77,7 @@ type outcome struct {
 	Struck   string   `json:"struck,omitempty"`
 	Verdict  string   `json:"verdict"` // of the run that was struck
 	Error    string   `json:"error,omitempty"`
+	Hosts    []string `json:"hosts"`   // what each was on before the next run: old, new, none; with "open" when its journal is
 	FreeMS   int64    `json:"free_ms"` // until every lock was free
 	MS       int64    `json:"ms"`
 	Findings findings `json:"findings,omitempty"`
@@ -86,6 +86,9 @@ type outcome struct {
 // stand brings the fleet to where a scenario begins; the way there is gone once and copied afterwards.
 func (l *lab) stand(s scenario) error {
 	kept := filepath.Join(l.dir, "base-"+s.name)
+	if err := l.disk.away(); err != nil {
+		return err
+	}
 	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
 		l.empty()
 		for _, r := range s.before {
@@ -93,12 +96,17 @@ func (l *lab) stand(s scenario) error {
 				return fmt.Errorf("prepare %s: %w", s.name, err)
 			}
 		}
-		return exec.Command("cp", "-a", filepath.Join(l.dir, "hosts"), kept).Run()
+		if err := command("cp", "-a", filepath.Join(l.dir, "hosts"), kept); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(filepath.Join(l.dir, "hosts")); err != nil {
 		return err
 	}
-	return exec.Command("cp", "-a", kept, filepath.Join(l.dir, "hosts")).Run()
+	if err := command("cp", "-a", kept, filepath.Join(l.dir, "hosts")); err != nil {
+		return err
+	}
+	return l.disk.under(l.host("b"))
 }
 
 // strikes arranges for the point's fault. killed names the hosts whose helpers get no time to do anything.
@@ -124,9 +132,12 @@ func (c *crew) strikes(p point, faults map[string][]string, log string) (killed 
 		c.tap.strike = func(string) { c.cut() }
 	case "helper":
 		c.tap.strike = func(h string) { killed[h] = true; c.kill(h) }
-	case "both":
+	case "both", "reboot":
 		all()
 		c.tap.strike = func(string) { c.kill(""); c.cut() }
+	case "power":
+		all()
+		c.tap.strike = func(string) { c.kill(""); c.l.disk.snapshot(); c.cut() }
 	case "reset":
 		c.tap.strike = c.reset
 	case "freeze":
@@ -150,7 +161,13 @@ func (c *crew) reset(host string) {
 }
 
 // lives reports whether the controller of a struck run goes on and can be believed.
-func (p point) lives() bool { return p.Who != "controller" && p.Who != "both" && p.Who != "freeze" }
+func (p point) lives() bool {
+	switch p.Who {
+	case "controller", "both", "freeze", "reboot", "power":
+		return false
+	}
+	return true
+}
 
 // try carries a point out: the scenario up to the fault, what must hold after it, and the next release.
 func (l *lab) try(p point) (o outcome) {
@@ -172,7 +189,31 @@ func (l *lab) try(p point) (o outcome) {
 	o.Findings = append(o.Findings, l.struck(s.run, p, before, &o)...)
 	l.Report(marker("the next release"))
 	o.Findings = append(o.Findings, l.next()...)
+	l.boot = ""
 	return o
+}
+
+// reboot is what a host's start does: its service comes up with what current leads to.
+func (l *lab) reboot() error {
+	l.boot = "11111111-2222-3333-4444-" + strconv.FormatInt(l.clock.Unix(), 10)
+	for _, h := range hostNames() {
+		serving := filepath.Join(l.host(h), "run/serving")
+		to, err := os.Readlink(filepath.Join(l.shop(h), "current"))
+		if err != nil {
+			if err := os.RemoveAll(serving); err != nil {
+				return err
+			}
+			continue
+		}
+		code, err := os.ReadFile(filepath.Join(l.shop(h), to, "app.txt"))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(serving, []byte(filepath.Base(to)+"\n"+string(code)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // next is the plain release that has to work whatever came before.
@@ -216,7 +257,7 @@ func (l *lab) struck(r run, p point, before map[string]seen, o *outcome) (f find
 	}
 	f = append(f, l.judge(r, p, c, result, err, before, killed, o)...)
 	o.Step, o.Struck = stepOf(t, p, log)
-	return append(f, t.wrong...)
+	return append(append(f, t.wrong...), l.silent(p, o)...)
 }
 
 // follow lets the controller die with the helper of a host.
@@ -240,6 +281,15 @@ func (l *lab) judge(r run, p point, c *crew, result *deploy.Result, err error, b
 	if aerr != nil {
 		f.add("I8: %v", aerr)
 	}
+	if p.Who == "power" {
+		aerr = l.disk.cut()
+	}
+	if aerr == nil && (p.Who == "reboot" || p.Who == "power") {
+		aerr = l.reboot()
+	}
+	if aerr != nil {
+		f.add("I1: after the boot: %v", aerr)
+	}
 	if err != nil {
 		o.Error = strings.Join(strings.Fields(err.Error()), " ")
 		o.Error = o.Error[:min(len(o.Error), 300)]
@@ -248,16 +298,44 @@ func (l *lab) judge(r run, p point, c *crew, result *deploy.Result, err error, b
 	for _, h := range hostNames() {
 		left[h] = !killed[h]
 	}
+	o.Hosts = l.whereabouts(before, result)
 	if result != nil {
 		o.Verdict = string(result.Verdict)
-		if r.command == "release" && result.Release != "" {
-			l.known[result.Release] = r.version
+		if r.command == "release" {
+			l.learned(result.Release, r.version)
 		}
 		if p.lives() {
 			f = append(f, l.truth(result, err, before)...)
+			for _, h := range result.Hosts { // what is told as broken is for the next run to heal
+				left[h.Host] = left[h.Host] && h.Outcome != deploy.Broken
+			}
 		}
 	}
 	return append(f, l.afterFault(before, left)...)
+}
+
+// whereabouts says for each host what current was after the fault.
+func (l *lab) whereabouts(before map[string]seen, result *deploy.Result) []string {
+	var list []string
+	for _, h := range hostNames() {
+		s, err := l.look(h)
+		word := "new"
+		switch {
+		case err != nil:
+			word = "unreadable"
+		case s.current == before[h].current:
+			word = "old"
+		case s.current == "":
+			word = "none"
+		case result == nil || s.current != result.Release:
+			word = "other"
+		}
+		if s.journal.Open() {
+			word += " open"
+		}
+		list = append(list, word)
+	}
+	return list
 }
 
 // stepOf says where the fault struck.

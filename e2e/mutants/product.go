@@ -1,9 +1,11 @@
 package main
 
+import "slices"
+
 // product is the table of defects in godeploy itself. A row is easiest made from a bug that was fixed:
 // the old text is the fix, the new text the bug.
 func product() []mutant {
-	return append(release(), append(transaction(), rooms()...)...)
+	return slices.Concat(release(), transaction(), rooms(), halfWay())
 }
 
 // release are defects in how a release goes over the fleet.
@@ -127,6 +129,39 @@ func rooms() []mutant {
 			Name: "sync: a chunk is taken for what it says it is",
 			File: "sync/delta/delta.go", Old: "	return p.broken\n}\n\n// patch is", New: "	return nil\n}\n\n// patch is",
 			Test: "go test -count=1 ./sync/...", Says: "FAIL",
+		},
+	}
+}
+
+// halfWay are defects that show when something is killed in the middle.
+func halfWay() []mutant {
+	const chaos = "go test -count=1 -timeout 20m ./e2e/chaos "
+	return []mutant{
+		{
+			Name: "chaos: a release is switched to before it is on disk",
+			File: "sync/finish.go", Old: "	if err := fsys.Sync(); err != nil {\n		return err\n	}\n	if err := ctx.Err()", New: "	if err := ctx.Err()",
+			Test: "GODEPLOY_CHAOS=release/power " + chaos + "-run 'TestPowerIsCut$'", Says: "I1: ",
+		},
+		{
+			Name: "chaos: hosts switch before all of them are staged",
+			File: "deploy/release.go", Old: "	if err := r.stageAll(ctx); err != nil {\n		return r.abandon(ctx, err)\n	}\n	if err := r.build(ctx); err != nil {\n		return r.abandon(ctx, err)\n	}\n",
+			New:  "	_ = r.stageAll(ctx)\n	_ = r.build(ctx)\n",
+			Test: "GODEPLOY_CHAOS=release/helper/frame/4 " + chaos + "-run TestNothingIsLeftHalfWay/helper_at_a_frame", Says: "I4: ",
+		},
+		{
+			Name: "helper: the lock goes before the hook has died",
+			File: "internal/helper/host_linux.go", Old: "	h.programs.killAll()\n	h.under.Lock()\n", New: "	h.under.Lock()\n",
+			Test: "go test -count=1 -run 'TestUnlockEndsWhatRunsUnderTheLock$' ./internal/helper", Says: "FAIL",
+		},
+		{
+			Name: "chaos: a host that goes back restarts nothing",
+			File: "internal/helper/journal.go", Old: "	return do.serve(a, back, j.To)\n", New: "	return nil\n",
+			Test: "GODEPLOY_CHAOS=release/controller/frame/8 " + chaos + "-run TestNothingIsLeftHalfWay/controller_at_a_frame", Says: "half-way: ",
+		},
+		{
+			Name: "chaos: nothing is written down before the switch",
+			File: "internal/helper/journal.go", Old: "	if err := s.note(j); err != nil {\n		s.disarm(req.Holder.Run)\n		return explain(err, \"write the journal\")\n	}\n", New: "",
+			Test: "GODEPLOY_CHAOS=release/controller/frame/8 " + chaos + "-run TestNothingIsLeftHalfWay/controller_at_a_frame", Says: "half-way: ",
 		},
 	}
 }

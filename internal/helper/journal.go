@@ -71,7 +71,18 @@ func (s *Site) Arm(req wire.ArmRequest, boot string, now time.Time) error {
 	if _, err := filesync.MkdirAll(s.FS, stateDir, 0o755); err != nil {
 		return explain(err, "make %s", stateDir)
 	}
-	return explain(s.note(j), "write the journal")
+	if err := s.note(j); err != nil {
+		s.disarm(req.Holder.Run)
+		return explain(err, "write the journal")
+	}
+	return nil
+}
+
+// disarm closes an entry that could not be made durable but is there: nothing moves on its account.
+func (s *Site) disarm(run string) {
+	if j, err := s.told(); err == nil && j.Open() && j.Step == wire.StepSwitching && j.Holder.Run == run {
+		_ = s.closed(*j, "") // whoever finds it open sees that nothing has moved
+	}
 }
 
 // Reach notes a step in the entry that is open. A closed one is opened again when the run that closed it
@@ -85,8 +96,8 @@ func (s *Site) Reach(step wire.Step, run string) error {
 	switch {
 	case step == wire.StepDone:
 		return s.closed(*j, "")
-	case step == wire.StepUndoing && j.Open() && j.Step != wire.StepSwitching:
-		// Any step since the switch leads to the same undo, and that must not wait for room on a full disk.
+	case step == wire.StepUndoing && j.Open():
+		// An open entry leads to the same undo, and that must not wait for room on a full disk.
 		_ = s.noteStep(j, step)
 		return nil
 	}
