@@ -62,7 +62,7 @@ func (s *syncRun) arrive(ctx context.Context, m *member) error {
 	}
 	locked := make(chan answer, 1)
 	go func() {
-		held, err := m.Lock(ctx, s.holder())
+		held, err := patiently(ctx, m, s.holder())
 		locked <- answer{held, err}
 	}()
 	state, err := m.State(ctx, s.sharedFiles())

@@ -80,12 +80,17 @@ web1 = { role = "app", address = "127.0.0.1" }
 	return m
 }
 
-// lonelyName names an app after a folder of the test's own. While an app's path is not there its lock lies
-// in a place of the whole machine, under its name: tests that share a name would hold each other up.
+// lonelyName names an app after a folder of the test's own, and removes the place of the whole machine where
+// its lock lies while its path is not there.
 func lonelyName(t testing.TB, dir string) string {
 	t.Helper()
 	name := fmt.Sprintf("shop-%08x", crc32.ChecksumIEEE([]byte(dir)))
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Join("/var/lib/godeploy", name)) }) // where the tests' user may not, there is none
+	t.Cleanup(func() {
+		left, _ := filepath.Glob("/var/lib/godeploy/" + name + "-*")
+		for _, dir := range left {
+			_ = os.RemoveAll(dir) // where the tests' user may not, there is none
+		}
+	})
 	return name
 }
 

@@ -28,85 +28,124 @@ type sweep struct {
 
 func sweeps() []sweep {
 	list := []sweep{
-		{"controller", "frame", 10}, {"helper", "frame", 8}, {"both", "frame", 8}, {"reset", "frame", 6}, {"freeze", "frame", 3}, {"reboot", "frame", 6},
-		{"helper", "call", 8}, {"both", "call", 8},
+		{"controller", "frame", 6}, {"helper", "frame", 5}, {"both", "frame", 5}, {"reset", "frame", 3}, {"freeze", "frame", 2}, {"reboot", "frame", 3},
+		{"helper", "call", 5}, {"both", "call", 5},
 	}
 	for name := range errnos() {
-		list = append(list, sweep{name, "call", 3})
+		list = append(list, sweep{name, "call", 2})
 	}
 	return list
 }
 
+// lengths measures every scenario.
+func (l *lab) lengths() (map[string]length, error) {
+	all := map[string]length{}
+	for _, s := range scenarios() {
+		n, err := l.measure(s)
+		if err != nil {
+			return nil, err
+		}
+		all[s.name] = n
+	}
+	return all, nil
+}
+
 // points are all of a sweep's.
-func (l *lab) points(w sweep) ([]point, error) {
+func (w sweep) points(lengths map[string]length) []point {
 	var list []point
 	for _, s := range scenarios() {
 		if w.who == "freeze" && s.name != "release" && s.name != "broken" {
 			continue // each takes the time that a helper waits
 		}
-		frames, _, err := 0, 0, error(nil)
-		if w.at == "frame" {
-			frames, _, err = l.length(s, "b", true)
-			for k := range frames {
-				list = append(list, point{s.name, w.who, w.at, k + 1, ""})
-			}
-		} else {
-			list, err = l.calls(w, s, list)
+		if w.at != "frame" {
+			list = w.calls(s, lengths[s.name], list)
+			continue
 		}
-		if err != nil {
-			return nil, err
+		for k := range lengths[s.name].frames {
+			list = append(list, point{s.name, w.who, w.at, k + 1, ""})
 		}
 	}
-	return list, nil
+	return list
 }
 
 // calls are the points at operations on a folder: of the first, the middle and the last host by turns.
-func (l *lab) calls(w sweep, s scenario, list []point) ([]point, error) {
+func (w sweep) calls(s scenario, n length, list []point) []point {
 	_, fails := errnos()[w.who]
 	for i, h := range hostNames() {
-		_, calls, err := l.length(s, h, !fails)
-		if err != nil {
-			return nil, err
-		}
-		for k := range calls {
+		for k := range n.count(h, !fails) {
 			if !fails || k%len(hostNames()) == i { // an operation fails alike on any host
 				list = append(list, point{s.name, w.who, w.at, k + 1, h})
 			}
 		}
 	}
-	return list, nil
+	return list
 }
 
-// TestNothingIsLeftHalfWay strikes at every point, or at a sample of them.
+// TestNothingIsLeftHalfWay strikes at every point, or at a sample of them. Some labs are struck beside each
+// other: a point spends more time waiting than working.
 func TestNothingIsLeftHalfWay(t *testing.T) {
-	if text := os.Getenv(pointEnv); text != "" {
-		p, err := parsePoint(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := newLab(t)
-		if p.Who == "power" {
-			l.newDisk()
-		}
-		l.report(p)
+	t.Parallel()
+	if tryOne(t) {
 		return
 	}
-	book := openBook(t) // rand is used before the sweeps run beside each other
+	book := openBook(t)
+	const beside = 3
+	labs := make(chan *lab, beside)
+	for range beside {
+		labs <- newLab(t)
+	}
+	first := <-labs
+	lengths, err := first.lengths()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, first.told())
+	}
+	labs <- first
 	for _, w := range sweeps() {
+		chosen := book.choose(t, w.points(lengths), w.sample)
 		t.Run(w.who+" at a "+w.at, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			list, err := l.points(w)
-			if err != nil {
-				t.Fatalf("%v\n%s", err, l.told())
-			}
-			for _, p := range book.choose(t, list, w.sample) {
-				if o, done := l.report(p); done {
-					book.write(t, o)
+			for i, p := range chosen {
+				if !book.strike(t, labs, p, i > 0) {
+					t.Logf("%s is up: %d of the sample are not tried", sampleTime, w.sample-i)
+					return
 				}
 			}
 		})
 	}
+}
+
+// strike tries a point in a lab that is free; false says that the sample's time is up.
+func (b *book) strike(t *testing.T, labs chan *lab, p point, mayBeLate bool) bool {
+	t.Helper()
+	l := <-labs
+	defer func() { labs <- l }()
+	if mayBeLate && b.late() {
+		return false
+	}
+	l.t = t
+	if o, done := l.report(p); done {
+		b.write(t, o)
+	}
+	return true
+}
+
+// tryOne tries the one point that was asked for.
+func tryOne(t *testing.T) bool {
+	t.Helper()
+	text := os.Getenv(pointEnv)
+	if text == "" {
+		return false
+	}
+	p, err := parsePoint(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLab(t)
+	if p.Who == "power" {
+		l.newDisk()
+	}
+	l.report(p)
+	return true
 }
 
 // report tries a point and tells of it.
@@ -126,12 +165,13 @@ func (l *lab) report(p point) (outcome, bool) {
 
 // book keeps what came of the points, so that a sweep that was stopped goes on where it was.
 type book struct {
-	all  bool
-	only string // with all: what names of points begin with
-	part func(i int) bool
-	path string
-	done map[point]bool
-	rand *rand.Rand
+	began time.Time
+	all   bool
+	only  string // with all: what names of points begin with
+	part  func(i int) bool
+	path  string
+	done  map[point]bool
+	rand  *rand.Rand
 }
 
 func openBook(t *testing.T) *book {
@@ -143,7 +183,9 @@ func openBook(t *testing.T) *book {
 		}
 	}
 	t.Logf("%s=%d", seedEnv, seed)
-	b := &book{all: os.Getenv(allEnv) != "", only: strings.TrimPrefix(os.Getenv(allEnv), "all"), path: os.Getenv(resultsEnv), done: map[point]bool{}, rand: rand.New(rand.NewPCG(seed, 0))}
+	b := &book{
+		began: time.Now(), all: os.Getenv(allEnv) != "", only: strings.TrimPrefix(os.Getenv(allEnv), "all"), path: os.Getenv(resultsEnv), done: map[point]bool{}, rand: rand.New(rand.NewPCG(seed, 0)),
+	}
 	i, n := 1, 1
 	if text := os.Getenv(partEnv); text != "" {
 		if _, err := fmt.Sscanf(text, "%d/%d", &i, &n); err != nil || i < 1 || i > n {
@@ -162,6 +204,12 @@ func openBook(t *testing.T) *book {
 	}
 	return b
 }
+
+// sampleTime is after which a sample is left as it is, but for one point of each sweep: a machine that is
+// busy tries fewer.
+const sampleTime = 40 * time.Second
+
+func (b *book) late() bool { return !b.all && time.Since(b.began) > sampleTime }
 
 // choose picks the points to try.
 func (b *book) choose(t *testing.T, list []point, sample int) []point {

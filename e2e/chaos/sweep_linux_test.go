@@ -380,36 +380,58 @@ func callStep(line string) string {
 	return "6 manifest"
 }
 
-// length runs a scenario without a fault and counts the frames, and the operations on one host's folder.
-func (l *lab) length(s scenario, host string, kills bool) (frames, calls int, err error) {
-	if err := l.stand(s); err != nil {
-		return 0, 0, err
-	}
-	l.tick()
-	t := newTap(0)
-	c := &crew{l: l, tap: t}
-	log := filepath.Join(l.dir, "calls")
-	_ = os.Remove(log)
-	env := []string{logEnv + "=" + log}
-	f, err := l.fleet(l.t.Context(), c, "counted", map[string][]string{host: env}, wire.Options{})
-	if err != nil {
-		return 0, 0, err
-	}
-	result, err := l.do(l.t.Context(), f, s.run)
-	overssh.Close(f.Hosts)
-	if _, aerr := c.await(time.Minute); aerr != nil {
-		return 0, 0, aerr
-	}
-	if want := s.run.bad == ""; want != (err == nil) {
-		return 0, 0, fmt.Errorf("%s without a fault: %s, %w", s.name, result.Verdict, err)
-	}
-	b, err := os.ReadFile(log)
-	for line := range strings.Lines(string(b)) {
+// length is how long a scenario is: how many frames it has over all hosts, and what it does to each host's
+// folder, as "OP PATH".
+type length struct {
+	frames int
+	calls  map[string][]string
+}
+
+// count counts the operations on a host's folder, those that write or all.
+func (n length) count(host string, kills bool) (calls int) {
+	for _, line := range n.calls[host] {
 		if op, _, _ := strings.Cut(line, " "); !kills || writes(op) {
 			calls++
 		}
 	}
-	return t.seen, calls, err
+	return calls
+}
+
+// measure runs a scenario without a fault.
+func (l *lab) measure(s scenario) (n length, err error) {
+	if err := l.stand(s); err != nil {
+		return n, err
+	}
+	l.tick()
+	t := newTap(0)
+	c := &crew{l: l, tap: t}
+	logs := map[string][]string{}
+	for _, h := range hostNames() {
+		log := filepath.Join(l.dir, "calls-"+h)
+		_ = os.Remove(log)
+		logs[h] = []string{logEnv + "=" + log}
+	}
+	f, err := l.fleet(l.t.Context(), c, "counted", logs, wire.Options{})
+	if err != nil {
+		return n, err
+	}
+	result, err := l.do(l.t.Context(), f, s.run)
+	overssh.Close(f.Hosts)
+	if _, aerr := c.await(time.Minute); aerr != nil {
+		return n, aerr
+	}
+	if want := s.run.bad == ""; want != (err == nil) {
+		return n, fmt.Errorf("%s without a fault: %s, %w", s.name, result.Verdict, err)
+	}
+	n = length{frames: t.seen, calls: map[string][]string{}}
+	for _, h := range hostNames() {
+		b, err := os.ReadFile(filepath.Join(l.dir, "calls-"+h))
+		if err != nil {
+			return n, err
+		}
+		n.calls[h] = strings.Split(strings.TrimSpace(string(b)), "\n")
+	}
+	return n, nil
 }
 
 // TestScenariosRunWithoutAFault shows that the lab itself is well.
@@ -417,7 +439,8 @@ func TestScenariosRunWithoutAFault(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	for _, s := range scenarios() {
-		frames, calls, err := l.length(s, "b", true)
+		n, err := l.measure(s)
+		frames, calls := n.frames, n.count("b", true)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, l.told())
 		}

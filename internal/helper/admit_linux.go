@@ -3,15 +3,26 @@ package helper
 import (
 	"context"
 	"io"
+	"time"
 
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 )
 
+// admitPatience is how long a held lock is asked for again: a helper whose run has just ended, or was
+// killed, lets go within moments, when it has ended what it ran.
+const admitPatience = 2 * time.Second
+
 // admit does for a request that stands alone what Lock and Prepare do before the others: it takes the
 // lock, which stays held, and makes the app's path.
 func (h *host) admit(ctx context.Context, s wire.Site, holder wire.Holder) error {
 	held, err := h.locks.take(s, holder)
+	for deadline := time.Now().Add(admitPatience); err == nil && held != nil && time.Now().Before(deadline); {
+		if err := pause(ctx, admitPatience/20); err != nil {
+			return err
+		}
+		held, err = h.locks.take(s, holder)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@ package helper
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -140,9 +138,8 @@ func TestWholeReleaseThroughAHelper(t *testing.T) {
 	t.Parallel()
 	c := local(t)
 	dir := t.TempDir()
-	// Its lock lies in a place of the whole machine at first, under its name: nobody else's may be the same.
-	s := wire.Site{App: fmt.Sprintf("shop-%08x", crc32.ChecksumIEEE([]byte(dir))), Path: filepath.Join(dir, "new/shop")}
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Join(lockState(), s.App)) })
+	s := wire.Site{App: "shop", Path: filepath.Join(dir, "new/shop")}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Join(lockState(), awayName(s))) })
 	state := func() (st wire.State) {
 		if err := c.Call(t.Context(), wire.KindState, &wire.StateRequest{Site: s, SharedFiles: []string{"f"}}, &st); err != nil {
 			t.Fatal(err)
@@ -273,6 +270,46 @@ func TestLockFollowsNoLink(t *testing.T) {
 		if left, _ := os.ReadDir(filepath.Dir(target)); len(left) != 1 {
 			t.Errorf("%s: made %v beside the target", name, left)
 		}
+	}
+}
+
+// Two apps of one name, and neither has its path yet: they are not the same app. The same app is.
+func TestAppsThatAreNotThereAreToldApart(t *testing.T) {
+	t.Parallel()
+	state, dir := t.TempDir(), t.TempDir()
+	hand := func() *locks { return &locks{state: state, held: map[wire.Site][]*os.File{}} }
+	staging, production := wire.Site{App: "shop", Path: dir + "/staging"}, wire.Site{App: "shop", Path: dir + "/production"}
+	one, two := hand(), hand()
+	t.Cleanup(one.releaseAll)
+	t.Cleanup(two.releaseAll)
+	if held, err := one.take(staging, wire.Holder{Who: "ann"}); held != nil || err != nil {
+		t.Fatalf("staging: held by %v, %v", held, err)
+	}
+	if held, err := two.take(production, wire.Holder{Who: "bob"}); held != nil || err != nil {
+		t.Errorf("production: held by %v, %v", held, err)
+	}
+	if held, err := two.take(staging, wire.Holder{Who: "bob"}); held == nil || held.Who != "ann" || err != nil {
+		t.Errorf("staging again: held by %v, %v, want ann", held, err)
+	}
+}
+
+// A run that has just ended, or was killed, holds its lock for moments: a request that takes the lock by
+// itself waits for that.
+func TestARequestWithItsOwnLockWaitsForTheRunBefore(t *testing.T) {
+	t.Parallel()
+	h, err := newHost(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := siteIn(t)
+	before := &locks{held: map[wire.Site][]*os.File{}}
+	if held, err := before.take(site, wire.Holder{Who: "ann"}); held != nil || err != nil {
+		t.Fatalf("held by %v, %v", held, err)
+	}
+	ends := time.AfterFunc(5*lockTries*lockPauses, func() { before.release(site) })
+	t.Cleanup(func() { ends.Stop(); before.releaseAll(); h.locks.releaseAll() })
+	if err := h.admit(t.Context(), site, wire.Holder{Who: "bob"}); err != nil {
+		t.Error(err)
 	}
 }
 

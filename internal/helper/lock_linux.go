@@ -2,6 +2,8 @@ package helper
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +42,13 @@ func lockState() string {
 		return "/var/lib/godeploy"
 	}
 	return filepath.Join(self().home, ".local/state/godeploy")
+}
+
+// awayName is the folder in the lock state for an app whose path is not there. The path is part of it: two
+// apps of one name, as staging and production on one machine, do not wait for each other.
+func awayName(s wire.Site) string {
+	sum := sha256.Sum256([]byte(s.Path))
+	return s.App + "-" + hex.EncodeToString(sum[:4])
 }
 
 // key is a site without its owner: the same files, however they are owned.
@@ -121,7 +130,7 @@ func (l *locks) open(s wire.Site) (*os.File, error) {
 		if err := os.MkdirAll(l.state, 0o755); err != nil {
 			return nil, err
 		}
-		return openLock(l.state, s.App, true)
+		return openLock(l.state, awayName(s), true)
 	}
 	return f, err
 }
@@ -133,7 +142,7 @@ func (l *locks) holder(s wire.Site) (*wire.Holder, error) {
 	}
 	f, err := openLock(s.Path, stateDir, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = openLock(l.state, s.App, false)
+		f, err = openLock(l.state, awayName(s), false)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
