@@ -52,7 +52,7 @@ func commands() []*command {
 		[]*command{demoCommand(), initCommand(), checkCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), sshCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
-		[]*command{tuneCommand()},
+		[]*command{setupCommand(), tuneCommand()},
 		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{nginxCommand()},
 		[]*command{inventoryCommand()},

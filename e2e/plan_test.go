@@ -48,6 +48,7 @@ func houseplan() map[string]room {
 		"deploy/process": {floor: 5, outside: []string{shellescape}},
 		"deploy/balance": {floor: 5, outside: []string{shellescape}},
 		"deploy/tune":    {floor: 5, outside: []string{shellescape}},
+		"deploy/setup":   {floor: 5},
 		"deploy/access":  {floor: 5, outside: []string{crypto, shellescape}},
 		"deploy/overssh": {floor: 6, outside: []string{crypto, sftp, compress, shellescape}},
 

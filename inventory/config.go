@@ -156,6 +156,7 @@ type Secrets struct {
 // Setup says what `godeploy setup` may install.
 type Setup struct {
 	Packages []string `toml:"packages" rule:"word" doc:"packages to install; empty = checked, never installed"`
+	Venv     string   `toml:"venv" rule:"relpath" doc:"virtual environment that is made in shared/ with python3 -m venv, such as \".venv\"; name it in [shared] dirs too; empty = none"`
 }
 
 // Balancer says what stands before the app hosts.

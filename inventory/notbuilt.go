@@ -46,22 +46,15 @@ const (
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
-		{"process.workers", "", "writing the systemd unit", "", "setup"},
-		{"process.class", "", "writing the systemd unit", "", "setup"},
-		{"process.threads", "", "writing the systemd unit", "", "setup"},
-		{"process.backlog", "", "writing the systemd unit", "", "setup"},
-		{"process.timeout", "", "writing the systemd unit", "", "setup"},
 		{"release.drain", "nginx|haproxy", "draining", `set [release] drain = "off"`, runsWaves},
 		{"release.drain_wait", "", "draining", "", ""},
 		{"release.stall_budget", "", "draining", "", ""},
 		{"release.gate", "", "the gate", "", "release"},
 		{"release.bake", "", "the gate", "", ""},
-		{"setup.packages", "", "installing packages", "", "setup"},
 		{"nginx.template", "", "a template of your own", "", "nginx"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
 		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
-		{"hooks.setup", "", "godeploy setup, which runs it", "", "setup"},
 		{"bench", "set", "the load generator", "", "bench"},
 	}
 }

@@ -21,7 +21,7 @@ func keysOf(notes []NotBuilt) string {
 func TestNotBuiltKeysOfTheFullFile(t *testing.T) {
 	t.Parallel()
 	f := loadFull(t)
-	const want = "process.workers nginx.location[0].sync bench release.drain"
+	const want = "nginx.location[0].sync bench release.drain"
 	if got := keysOf(f.NotBuilt("prod")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -42,11 +42,9 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ section, line, command, key string }{
 		{"app", `layout = "inplace"`, "status", "app.layout"},
-		{"process", "threads = 2", "setup", "process.threads"},
 		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
 		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
-		{"setup", `packages = ["nginx"]`, "setup", "setup.packages"},
 		{"env.prod.release", `drain = "nginx"`, "restart", "release.drain"},
 	} {
 		src := withKey(c.section, c.line)

@@ -16,8 +16,8 @@ import (
 // AppPath is where the project lives on the app hosts; deploy owns it.
 const AppPath = "/opt/swiper"
 
-// dotenv is the shared file every release finds beside its manage.py.
-const dotenv = "SWIPER_SECRET=shared by all hosts, as sessions need it\n" +
+// Dotenv is the shared file every release finds beside its manage.py.
+const Dotenv = "SWIPER_SECRET=shared by all hosts, as sessions need it\n" +
 	"SWIPER_DB_HOST=10.0.0.21\nSWIPER_DB_NAME=swiper\nSWIPER_DB_USER=swiper\nSWIPER_DB_PASSWORD=swiper\n"
 
 // PrepareApp makes the app hosts what an administrator hands over before the first release: the
@@ -39,7 +39,7 @@ func (f *Fleet) PrepareApp(ctx context.Context, project string) error {
 func (h *Host) prepareApp(ctx context.Context, unit []byte) error {
 	err := errors.Join(
 		h.WriteFile(ctx, "/etc/systemd/system/swiper.service", unit, 0o644),
-		h.WriteFile(ctx, AppPath+"/shared/.env", []byte(dotenv), 0o600))
+		h.WriteFile(ctx, AppPath+"/shared/.env", []byte(Dotenv), 0o600))
 	if err != nil {
 		return err
 	}
