@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"godeploy/e2e/hosts"
+)
+
+const nginxTable = `[nginx]
+method = %q
+main_file = "/etc/nginx/modules-enabled/60-godeploy.conf"
+keepalive = 16
+`
+
+// namesOnly lets every app host answer with its name at the app's port: what is looked at is who is asked.
+func namesOnly(ctx context.Context, t *testing.T, f *hosts.Fleet) {
+	t.Helper()
+	for _, h := range f.Role("app") {
+		must(t, h.WriteFile(ctx, "/etc/nginx/conf.d/names.conf", []byte("server { listen 9000; keepalive_requests 1000000; location / { return 200 \"$hostname\"; } }\n"), 0o644))
+		_, err := h.Exec(ctx, "systemctl", "start", "nginx")
+		must(t, err)
+	}
+}
+
+// ask sends requests to both nginx hosts over a few connections and counts who answered.
+func ask(t *testing.T, f *hosts.Fleet, requests int) map[string]int {
+	t.Helper()
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: f.Dial, MaxIdleConnsPerHost: 16}}
+	defer client.CloseIdleConnections()
+	urls := f.URLs("/")
+	var mu sync.Mutex
+	counts := map[string]int{}
+	var wg sync.WaitGroup
+	for worker := range 16 {
+		wg.Go(func() {
+			for n := worker; n < requests; n += 16 {
+				name := nameOf(client, urls[n%len(urls)])
+				mu.Lock()
+				counts[name]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return counts
+}
+
+// nameOf asks once; a failure is a name too, which no host has.
+func nameOf(client *http.Client, url string) string {
+	resp, err := client.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Sprint(resp.Status, err)
+	}
+	return string(body)
+}
+
+// bothHave gives the nginx file that both hosts must have.
+func bothHave(ctx context.Context, t *testing.T, f *hosts.Fleet) string {
+	t.Helper()
+	var files []string
+	for _, h := range f.Role("nginx") {
+		text, err := h.Exec(ctx, "cat", "/etc/nginx/conf.d/godeploy-swiper.conf")
+		must(t, err)
+		files = append(files, text)
+	}
+	if files[0] != files[1] {
+		t.Errorf("the nginx hosts differ:\n%s\n%s", files[0], files[1])
+	}
+	return files[0]
+}
+
+// Two nginx hosts before four app hosts: the file is rendered, pushed to both, and spreads requests by
+// weight; what somebody else has done or broken on one of them stops a push before either is changed.
+func TestNginxTier(t *testing.T) {
+	t.Parallel()
+	ctx, f := bootFleet(t, hosts.Options{Only: []string{"lb1", "lb2", "app1", "app2", "app3", "app4"}})
+	o := newOperator(t, f)
+	o.write(named(t, "v1"))
+	o.configure(site{more: fmt.Sprintf(nginxTable, "weight")})
+	namesOnly(ctx, t, f)
+	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
+
+	o.want(ctx, 3, "nginx", "diff", "prod", "--exit-code")
+	o.want(ctx, 0, "nginx", "push", "prod")
+	o.want(ctx, 0, "nginx", "diff", "prod", "--exit-code")
+	if out := o.want(ctx, 0, "nginx", "push", "prod"); !strings.Contains(out.stderr, "nothing to push") {
+		t.Error("the same push again is not said to do nothing")
+	}
+	byWeight(t, f, 20_000)
+	refusals(ctx, o)
+	hashed(ctx, o)
+}
+
+// byWeight: the servers get their share, each within 3 % of it.
+func byWeight(t *testing.T, f *hosts.Fleet, requests int) {
+	t.Helper()
+	counts, sum := ask(t, f, requests), 0
+	t.Logf("%d requests: %v", requests, counts)
+	for _, h := range f.Role("app") {
+		want := float64(requests*h.Weight()) / 70
+		if got := float64(counts[h.Name]); math.Abs(got-want) > 0.03*want {
+			t.Errorf("%s got %.0f of %d requests, want %.0f", h.Name, got, requests, want)
+		}
+		sum += counts[h.Name]
+	}
+	if sum != requests {
+		t.Errorf("%d of %d requests were answered by an app host: %v", sum, requests, counts)
+	}
+}
+
+// refusals: each is named, and neither host is changed.
+func refusals(ctx context.Context, o *operator) {
+	o.t.Helper()
+	before := bothHave(ctx, o.t, o.fleet)
+	o.configure(site{more: fmt.Sprintf(nginxTable, "least_conn")})
+	for _, c := range []struct{ spoil, heal, code string }{
+		{"cp -p /etc/nginx/conf.d/godeploy-swiper.conf /root/kept; echo '# mine' >>/etc/nginx/conf.d/godeploy-swiper.conf",
+			"cp -p /root/kept /etc/nginx/conf.d/godeploy-swiper.conf", "nginx-drift"},
+		{"echo 'server { lisen 81; }' >/etc/nginx/conf.d/neighbour.conf", "rm /etc/nginx/conf.d/neighbour.conf", "nginx-broken"},
+		{"systemctl stop nginx", "systemctl start nginx", "nginx-stopped"},
+	} {
+		lb2 := o.fleet.Host("lb2")
+		_, err := lb2.Sh(ctx, c.spoil)
+		must(o.t, err)
+		if out := o.want(ctx, 5, "nginx", "push", "prod"); !strings.Contains(out.stderr, c.code) || !strings.Contains(out.stderr, "lb2") {
+			o.t.Errorf("%s on lb2 is not named", c.code)
+		}
+		_, err = lb2.Sh(ctx, c.heal)
+		must(o.t, err)
+		if after := bothHave(ctx, o.t, o.fleet); after != before {
+			o.t.Errorf("%s: a host was changed:\n%s", c.code, after)
+		}
+	}
+}
+
+// hashed: with ip_hash a client stays where it is.
+func hashed(ctx context.Context, o *operator) {
+	o.t.Helper()
+	o.configure(site{more: fmt.Sprintf(nginxTable, "ip_hash")})
+	o.want(ctx, 0, "nginx", "push", "prod")
+	if counts := ask(o.t, o.fleet, 500); len(counts) != 1 {
+		o.t.Errorf("one client was sent to %v", counts)
+	}
+	out, err := o.fleet.Host("lb1").Sh(ctx, "for i in $(seq 100); do curl -s http://127.0.0.1/; echo; done | sort | uniq -c")
+	must(o.t, err)
+	if len(strings.Split(strings.TrimSpace(out), "\n")) != 1 {
+		o.t.Errorf("another client was sent to\n%s", out)
+	}
+}
