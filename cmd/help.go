@@ -13,8 +13,12 @@ import (
 func helpCommand() *command {
 	return &command{
 		Name: "help", Group: groupStart, Usage: "explain a command or an error code", Args: "[COMMAND | CODE]", MaxArgs: 2,
-		Examples: []string{"godeploy help keys trust", "godeploy help ssh-hostkey-changed", "godeploy exec --help"},
+		Examples: []string{"godeploy help keys trust", "godeploy help ssh-hostkey-changed", "godeploy exec --help", "godeploy help --man | man -l -"},
+		Flags:    []cli.Flag{&cli.BoolFlag{Name: "man", Usage: "print the manual page, for man(1)"}},
 		Run: func(_ context.Context, c *call) error {
+			if c.flags.Bool("man") {
+				return c.print("%s", manual(version().Version))
+			}
 			return c.helpOn(c.words)
 		},
 	}

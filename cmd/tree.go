@@ -49,14 +49,14 @@ func groups() []string {
 // commands is the whole tree, in the order of the help.
 func commands() []*command {
 	return slices.Concat(
-		[]*command{demoCommand(), initCommand(), checkCommand(), versionCommand(), helpCommand()},
+		[]*command{demoCommand(), initCommand(), checkCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), sshCommand(), execCommand()},
 		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{setupCommand(), tuneCommand()},
 		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{nginxCommand()},
 		[]*command{inventoryCommand()},
-		[]*command{helperCommand(), demoAppCommand()},
+		[]*command{helperCommand(), demoAppCommand(), completeCommand()},
 	)
 }
 

@@ -147,7 +147,7 @@ func roomFor(s wire.State, n need) error {
 // tools looks for the programs that the first hooks need, such as a python in the shared .venv: what is
 // not there now stops every host, and not half of them in the middle.
 func (r *run) tools(ctx context.Context, m *member) error {
-	wanted := programs(r.Env)
+	wanted := Programs(r.Env)
 	if len(wanted) == 0 || m.Facts().OS == "" && m.Facts().Arch == "" { // an account for files alone tells neither
 		return nil
 	}
@@ -218,9 +218,9 @@ func hookUsers(env *inventory.Env) []string {
 	return users
 }
 
-// programs names what the release hooks begin with: python, pip and what lies in a shared .venv. It stops
+// Programs names what the release hooks begin with: python, pip and what lies in a shared .venv. It stops
 // at the first hook that is more than a plain command, since that one may make what the next ones need.
-func programs(env *inventory.Env) []string {
+func Programs(env *inventory.Env) []string {
 	var found []string
 	for _, h := range env.Hooks.Release {
 		words := strings.Fields(h.Run)

@@ -93,7 +93,7 @@ func TestProgramsThatHooksBeginWith(t *testing.T) {
 		for _, h := range tt.hooks {
 			env.Hooks.Release = append(env.Hooks.Release, inventory.Hook{Run: h})
 		}
-		if got := strings.Join(programs(env), " "); got != tt.want {
+		if got := strings.Join(Programs(env), " "); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.hooks, got, tt.want)
 		}
 	}

@@ -50,6 +50,7 @@ func houseplan() map[string]room {
 		"deploy/tune":    {floor: 5, outside: []string{shellescape}},
 		"deploy/setup":   {floor: 5},
 		"deploy/access":  {floor: 5, outside: []string{crypto, shellescape}},
+		"deploy/doctor":  {floor: 6},
 		"deploy/overssh": {floor: 6, outside: []string{crypto, sftp, compress, shellescape}},
 
 		"cmd":                 {floor: 7, outside: []string{urfave, term, sys, renameio, shellescape, "github.com/mattn/go-runewidth"}},

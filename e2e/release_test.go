@@ -105,6 +105,7 @@ func TestReleaseEndToEnd(t *testing.T) {
 	if v1 = o.release(ctx, named(t, "v1"), "--again"); len(o.status(ctx).Fleet[v1]) != 4 {
 		t.Errorf("--again did not bring %s out", v1)
 	}
+	o.narrow(ctx)
 	load := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs("/"), Rate: 60})
 	v2 := o.release(ctx, named(t, "v2"))
 	o.wholeOn(ctx, v2)

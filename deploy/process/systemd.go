@@ -14,12 +14,7 @@ import (
 // systemd drives a unit by systemctl.
 type systemd struct{ *Service }
 
-func (m systemd) unit() string {
-	if m.env.Process.Unit != "" {
-		return m.env.Process.Unit
-	}
-	return m.env.App.Name + ".service"
-}
+func (m systemd) unit() string { return UnitName(m.env) }
 
 func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 	props, err := m.show(ctx, h)
