@@ -7,7 +7,7 @@ FUZZTIME ?= 20s
 CHAOS    ?= 20
 ROOT     := $(filter 0,$(shell id -u))
 
-.PHONY: build helper test bench bench-code chaos lint vuln dist mutants hosts-up hosts-down clean
+.PHONY: build helper test bench bench-code chaos lint vuln dist mutants restart-table hosts-up hosts-down clean
 
 build: ## the godeploy binary, here
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o godeploy ./cmd/godeploy
@@ -82,6 +82,11 @@ dist: helper ## release binaries with helpers inside
 	    -o dist/godeploy-$$os-$$arch$$ext ./cmd/godeploy || exit 1; \
 	done
 	cd dist && sha256sum godeploy-* > SHA256SUMS
+
+restart-table: ## every way to restart under every oddity on booted hosts, as root, into docs/restart.md; RUNS=20, ROW='gunicorn hup', MORE=1 adds to what was seen
+	@mkdir -p dist; $(if $(MORE),,rm -f dist/restarts.json)
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_RESTART_TABLE=$(or $(RUNS),1) GODEPLOY_RESTART_ROW='$(ROW)' GODEPLOY_RESTART_SEEN=$(CURDIR)/dist/restarts.json \
+	  go test -count=1 -timeout 10h -run '^TestRestartTable$$' ./e2e
 
 mutants: ## plants defects and sees that each is caught
 	go run ./e2e/mutants

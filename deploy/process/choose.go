@@ -71,14 +71,17 @@ func best(p inventory.Process, f found, current string) choice {
 func cannot(mode string, p inventory.Process, f found, current string) string {
 	switch mode {
 	case viaHUP:
-		if p.Server == "gunicorn" && preloads(f.begun(p, current)) {
-			return "gunicorn runs with --preload and would keep the old code on HUP"
+		if p.Server == "gunicorn" && f.Preloads {
+			return "gunicorn preloads the app and would keep the old code on HUP"
 		}
 	case viaUSR2:
 		return noUpgrade(p, f, current)
 	case viaReload:
 		if p.Manager != "systemd" || !f.Reloads {
 			return "there is no unit that says how it is reloaded (ExecReload)"
+		}
+		if p.Server == "gunicorn" && f.Preloads {
+			return "gunicorn preloads the app and would keep the old code on a reload"
 		}
 	case viaSocket:
 		if !f.Activated {
@@ -112,18 +115,14 @@ func stays(p inventory.Process, f found, current string) string {
 	switch {
 	case p.Server != "gunicorn" && p.Server != "uwsgi":
 		return "only gunicorn and uWSGI are known to load new code on HUP"
-	case p.Server == "gunicorn" && preloads(command):
-		return "gunicorn runs with --preload and would keep the old code on HUP"
+	case p.Server == "gunicorn" && f.Preloads:
+		return "gunicorn preloads the app and would keep the old code on HUP"
 	case p.Server == "uwsgi" && f.Workers == 0 && f.PID > 0:
 		return "uWSGI runs without a master"
 	case !followsCurrent(command, current):
 		return p.Server + " does not run with --chdir " + current + ", so HUP would keep the old code"
 	}
 	return ""
-}
-
-func preloads(command []string) bool {
-	return slices.Contains(command, "--preload") || slices.Contains(command, "--preload-app")
 }
 
 // begun is the command line that what runs was started with. The file or the unit may have been changed

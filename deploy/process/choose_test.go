@@ -34,7 +34,8 @@ func TestChooseHowToRestart(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := choose(tt.process, found{Command: strings.Fields(tt.command)}, current, tt.graceful)
+			f := found{Command: strings.Fields(tt.command), Preloads: strings.Contains(tt.command, "--preload")}
+			got := choose(tt.process, f, current, tt.graceful)
 			if got.How != tt.want || got.Why == "" {
 				t.Errorf("got %q because %q, want %q", got.How, got.Why, tt.want)
 			}
@@ -83,7 +84,7 @@ func TestChooseGoesByWhatRuns(t *testing.T) {
 		"gunicorn: master [app.wsgi]":                                             viaHUP, // no words to go by: the unit's
 		"":                                                                        viaHUP,
 	} {
-		got := choose(p, found{Command: unit, Running: strings.Fields(running)}, current, true)
+		got := choose(p, found{Command: unit, Running: strings.Fields(running), Preloads: strings.Contains(running, "--preload")}, current, true)
 		if got.How != want {
 			t.Errorf("%q: got %q because %q, want %q", running, got.How, got.Why, want)
 		}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -76,6 +77,44 @@ func (s *Service) expected(ctx context.Context, h deploy.Host, command []string)
 		}
 	}
 	return n
+}
+
+// preloads reports whether a gunicorn loads the app before it makes workers: by its command line, the
+// environment of its unit, or a configuration in which that can be read. New workers of such a master run
+// in the new release and serve the old code, which /proc does not tell.
+func (s *Service) preloads(ctx context.Context, h deploy.Host, f found) bool {
+	if s.env.Process.Server != "gunicorn" {
+		return false
+	}
+	current := s.env.App.Path + "/current"
+	command := f.begun(s.env.Process, current)
+	for _, pair := range f.Environ {
+		if args, ok := strings.CutPrefix(pair, "GUNICORN_CMD_ARGS="); ok {
+			command = append(strings.Fields(strings.Trim(args, `"'`)), command...)
+		}
+	}
+	if slices.Contains(command, "--preload") || slices.Contains(command, "--preload-app") {
+		return true
+	}
+	name, has := templates.Option(command, "--config", "-c")
+	if !has {
+		name = "gunicorn.conf.py"
+	}
+	if name = strings.TrimPrefix(name, "file:"); !strings.HasPrefix(name, "/") {
+		name = cmp.Or(chdir(command), current) + "/" + strings.TrimPrefix(name, "./")
+	}
+	reply, err := h.File(ctx, wire.FileRequest{Path: name})
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(reply.Content)) {
+		key, value, _ := strings.Cut(line, "=")
+		value, _, _ = strings.Cut(value, "#")
+		if strings.TrimSpace(key) == "preload_app" && strings.TrimSpace(value) != "False" {
+			return true
+		}
+	}
+	return false
 }
 
 // short says which processes a server lacks, "" when it has all that it needs to serve.

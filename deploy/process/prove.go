@@ -89,7 +89,16 @@ func (s *Service) proveNew(ctx context.Context, h deploy.Host, id string, before
 		}})
 }
 
-// proveServing waits until what runs, old or new, serves the release: after the user's own restart.
+// proveHooked is for the user's own restart: what runs, old or new, has to serve the release. A gunicorn
+// that preloads the app has to be a new one.
+func (s *Service) proveHooked(ctx context.Context, h deploy.Host, id string, before found, master []wire.Proc) error {
+	if before.PID > 0 && s.preloads(ctx, h, before) {
+		return s.proveNew(ctx, h, id, master)
+	}
+	return s.proveServing(ctx, h, id)
+}
+
+// proveServing waits until what runs, old or new, serves the release.
 func (s *Service) proveServing(ctx context.Context, h deploy.Host, id string) error {
 	return s.await(ctx, h, awaited{id: id, see: s.seen(h), limit: bootTime, late: "it does not serve the release", steady: s.boots(h, steady),
 		wanted: func(procs []wire.Proc) (bool, error) { return len(procs) > 0, nil }})
@@ -106,6 +115,10 @@ func (s *Service) seen(h deploy.Host) view {
 // steady is how long the processes must be the same before they count: a worker that dies of its code was
 // seen to run.
 const steady = 300 * time.Millisecond
+
+// settled is how long all workers may be the same ones in another release until nothing else is expected
+// of them: they stay where they were started.
+const settled = 5 * time.Second
 
 // awaited is what a service is to become.
 type awaited struct {
@@ -132,8 +145,8 @@ func (s *Service) await(ctx context.Context, h deploy.Host, a awaited) error {
 		dir = "" // what ran before godeploy came may run anywhere
 	}
 	deadline := time.Now().Add(a.limit)
-	var same []wire.Proc
-	var since time.Time
+	var same, astray []wire.Proc // since when they are the same: as wanted, or as wanted but elsewhere
+	var since, lost time.Time
 	for last := a.late; ; {
 		f, procs, err := a.see(ctx)
 		if err != nil {
@@ -158,7 +171,10 @@ func (s *Service) await(ctx context.Context, h deploy.Host, a awaited) error {
 			s.proven(h, a, f, procs)
 			return nil
 		}
-		if f.State == "failed" || time.Now().After(deadline) {
+		if !ok || last == "" || !alike(astray, procs) {
+			astray, lost = procs, time.Now()
+		}
+		if f.State == "failed" || time.Now().After(deadline) || len(astray) > 1 && f.Want <= len(astray)-1 && time.Since(lost) > settled {
 			return s.explain(ctx, h, s.unproven(h, a.id, f, cmp.Or(last, a.late)))
 		}
 		if err := deploy.Pause(ctx, pollEvery); err != nil {

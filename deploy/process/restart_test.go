@@ -180,3 +180,22 @@ func (s *shop) await(what string, holds func() bool) {
 		time.Sleep(20 * time.Millisecond) // between two looks
 	}
 }
+
+// New workers of a master that has loaded the app stand in the new release and serve the old code: HUP is no way
+// then, wherever it is written that the app is preloaded.
+func TestPreloadInAConfigurationIsSeen(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "gunicorn", byGunicorn, "")
+	for _, id := range []string{"one", "two"} {
+		if err := os.WriteFile(s.path+"/releases/"+id+"/gunicorn.conf.py", []byte("preload_app = True\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write("one", strings.ReplaceAll(goodApp, "os.path.basename(os.getcwd())", "'one'"))
+	s.write("two", strings.ReplaceAll(goodApp, "os.path.basename(os.getcwd())", "'two'"))
+	s.begin()
+	s.want(s.Restart(t.Context(), local{}, "two", true), "")
+	if told := s.log.text(); s.serving() != "two" || !strings.Contains(told, "by USR2") || !strings.Contains(told, "preloads") {
+		t.Errorf("%q serves; told:\n%s", s.serving(), told)
+	}
+}

@@ -61,6 +61,8 @@ type found struct {
 	// Reloads says that its unit knows how to reload it, Activated that systemd holds its listener, and
 	// Stalls that it boots for longer than requests should wait.
 	Reloads, Activated, Stalls bool
+	// Preloads says that gunicorn loads the app before it makes workers.
+	Preloads bool
 	// Booting says that the main process stands but nothing serves: it is on its way up, or down.
 	Booting bool
 	// Secret says that the service is started with the secrets of the release that is current.
@@ -114,6 +116,7 @@ func (s *Service) refuse(ctx context.Context, h deploy.Host) error {
 	if err != nil {
 		return err
 	}
+	f.Preloads = s.preloads(ctx, h, f)
 	if why := cannot(mode, s.env.Process, f, s.env.App.Path+"/current"); why != "" {
 		return fault.New(fault.ConfigValue, "graceful = %q cannot work: %s", mode, why).On(h.Inventory().Name).
 			Hint("set [process] graceful = \"auto\", which takes the best way that there is")
@@ -175,7 +178,7 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 		if err := s.hooks(ctx, h, "restart", id, list, graceful); err != nil {
 			return err
 		}
-		return s.proveServing(ctx, h, id)
+		return s.proveHooked(ctx, h, id, before, master)
 	}
 	if _, ok := s.manager.(scripts); ok {
 		return s.fullRestart(ctx, h, id)
@@ -187,7 +190,7 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 	if err != nil {
 		return err
 	}
-	before.Stalls = s.stalls(h)
+	before.Stalls, before.Preloads = s.stalls(h), s.preloads(ctx, h, before)
 	choice := choose(s.env.Process, before, s.env.App.Path+"/current", graceful)
 	s.tell(h, "restart", "%s", choice)
 	return s.by(ctx, h, id, choice, before, master)
