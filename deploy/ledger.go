@@ -24,6 +24,11 @@ func (r *run) audit(ctx context.Context) {
 	if !r.locked {
 		return
 	}
+	r.logged(ctx, func(m *member) (wire.AuditEntry, bool) { return r.entry(m), m.outcome != Unknown })
+}
+
+// logged writes each host's entry, where there is one.
+func (r *run) logged(ctx context.Context, entry func(*member) (wire.AuditEntry, bool)) {
 	limit := auditTime
 	if errors.Is(ctx.Err(), context.Canceled) {
 		limit = auditInHand
@@ -32,10 +37,11 @@ func (r *run) audit(ctx context.Context) {
 	defer cancel()
 	_ = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error { // told per host
 		a, ok := m.Host.(Auditor)
-		if !ok || m.outcome == Unknown {
+		e, is := entry(m)
+		if !ok || !is {
 			return nil
 		}
-		if err := a.Audit(ctx, r.entry(m)); err != nil {
+		if err := a.Audit(ctx, e); err != nil {
 			r.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "after", Msg: "audit: " + err.Error(), Error: err.Error()})
 		}
 		return nil

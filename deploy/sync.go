@@ -67,7 +67,9 @@ func (f *Fleet) Sync(ctx context.Context, want SyncWant) (*SyncResult, error) {
 		s.done = append(s.done, Synced{Host: m.name, Outcome: Unchanged})
 	}
 	err := s.bringOut(ctx)
-	return s.end(err), err
+	result := s.end(err)
+	s.log(ctx, result.Verdict)
+	return result, err
 }
 
 // syncRun is a run that brings the source and switches nothing.

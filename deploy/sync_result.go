@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -152,6 +153,21 @@ func (s *syncRun) end(err error) *SyncResult {
 	}
 	r.Verdict = r.judge(s.want.Place != nil, err != nil)
 	return r
+}
+
+// log writes a line into the log of every host that the sync has changed; one that had everything is not
+// written to.
+func (s *syncRun) log(ctx context.Context, verdict Verdict) {
+	if s.want.DryRun {
+		return
+	}
+	s.result.Verdict = verdict
+	s.logged(ctx, func(m *member) (wire.AuditEntry, bool) {
+		line := s.line(m)
+		e := s.entry(m)
+		e.Release, e.Outcome, e.MS = line.Release, string(line.Outcome), line.Took.Milliseconds()
+		return e, line.Differs() && line.Outcome != Unknown
+	})
 }
 
 // judge says in which state the fleet is. What was staged serves nowhere: the fleet is whole on what it had.

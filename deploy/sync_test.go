@@ -143,6 +143,10 @@ func TestSyncStagesEverywhereAndSwitchesNothing(t *testing.T) {
 		if again := run("v1"); again.Verdict != Nothing || again.Staged() != got.Release || again.Differs() {
 			t.Errorf("the same tree again: got %+v", again)
 		}
+		if log := w.hosts[1].audit; len(log) != 1 || log[0].Command != "sync" || log[0].Release != got.Release || log[0].Outcome != string(Staged) ||
+			log[0].Verdict != string(Done) || log[0].By == "" || log[0].Check() != nil {
+			t.Errorf("the log after a sync that changed and one that did not: %+v", log)
+		}
 		run("v2")
 		run("v3")
 		for _, h := range w.hosts {

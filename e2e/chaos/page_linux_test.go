@@ -19,6 +19,10 @@ const (
 	pageEnd   = "<!-- chaos: end -->\n"
 )
 
+// byName says which tests the cells are.
+const byName = "Each cell counts what came of the points of that step. Its test is `TestNothingIsLeftHalfWay`; of the power cut\n" +
+	"`TestPowerIsCut`. Where nothing stands, the step has no such point.\n"
+
 // column is a fault of release.md's matrix and the sweeps that make it.
 type column struct {
 	title string
@@ -173,7 +177,7 @@ func TestPage(t *testing.T) {
 	if !ok1 || !ok2 {
 		t.Fatalf("%s has no place for the outcomes", page)
 	}
-	text = []byte(before + pageBegin + "\n" + summary(outcomes) + "\n" + table(outcomes) + "\n" + pageEnd + after)
+	text = []byte(before + pageBegin + "\n" + summary(outcomes) + "\n" + byName + "\n" + table(outcomes) + "\n" + pageEnd + after)
 	if err := os.WriteFile(page, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
