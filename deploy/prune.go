@@ -15,8 +15,23 @@ func (r *run) clearUnfinished(ctx context.Context, m *member) error {
 	if len(old) == 0 {
 		return nil
 	}
-	_, err := m.Remove(ctx, old)
+	_, err := retire(ctx, m, old)
 	return err
+}
+
+// Retirer is a Host that can build a release from one that is not needed any more.
+type Retirer interface {
+	// Retire is Remove, but may leave the folder of the last release, under another name, for the next one
+	// to be built from. It takes the room of what that one alone had; Remove frees it.
+	Retire(ctx context.Context, ids []string) (kept []string, err error)
+}
+
+// retire removes releases that nobody needs, of which the next one may be built.
+func retire(ctx context.Context, m *member, ids []string) (kept []string, err error) {
+	if h, ok := m.Host.(Retirer); ok {
+		return h.Retire(ctx, ids)
+	}
+	return m.Remove(ctx, ids)
 }
 
 // staleUnfinished names the releases that never served well, beyond the newest keep: never current, never
@@ -43,17 +58,17 @@ func (r *run) makeRoom(ctx context.Context, m *member) error {
 		return nil
 	}
 	old := Prunable(m.state.Releases, 1, m.state.Current, append(m.state.InUse, m.back, r.release.ID)...)
-	if len(old) > 0 {
-		if _, err := m.Remove(ctx, old); err != nil {
-			return err
-		}
-		r.note(m, "check", "short of room: removed %s", plural(len(old), "old release"))
-		state, err := m.State(ctx, nil)
-		if err != nil {
-			return err
-		}
-		m.state.Releases, m.state.FreeBytes, m.state.FreeNodes = state.Releases, state.FreeBytes, state.FreeNodes
+	if _, err := m.Remove(ctx, old); err != nil { // without a name it frees what was left of earlier ones
+		return err
 	}
+	if len(old) > 0 {
+		r.note(m, "check", "short of room: removed %s", plural(len(old), "old release"))
+	}
+	state, err := m.State(ctx, nil)
+	if err != nil {
+		return err
+	}
+	m.state.Releases, m.state.FreeBytes, m.state.FreeNodes = state.Releases, state.FreeBytes, state.FreeNodes
 	return r.room(m)
 }
 
@@ -66,7 +81,7 @@ func (r *run) prune(ctx context.Context) {
 		if len(old) == 0 {
 			return nil
 		}
-		kept, err := m.Remove(ctx, old)
+		kept, err := retire(ctx, m, old)
 		switch {
 		case err != nil:
 			r.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "after", Msg: "prune: " + err.Error(), Error: err.Error()})

@@ -121,7 +121,7 @@ func (s *syncRun) pruneStaged(ctx context.Context, m *member, line *Synced) {
 	if len(old) == 0 {
 		return
 	}
-	kept, err := m.Remove(ctx, old)
+	kept, err := retire(ctx, m, old)
 	if err != nil {
 		s.Report.Report(event.Event{Type: event.Warn, Host: m.name, Phase: "sync", Msg: "prune: " + err.Error(), Error: err.Error()})
 		return

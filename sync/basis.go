@@ -21,7 +21,10 @@ type basis struct {
 	timed  bool // times are part of what the tree is
 	// doubted trees were not finished: contents are read and verified before they are used.
 	doubted bool
-	begun   map[int]int64 // how much there is of files that have some of their content
+	// inodes are those of the entries that are as recorded, on the file system dev; nil where that is not known.
+	inodes []uint64
+	dev    uint64
+	begun  map[int]int64 // how much there is of files that have some of their content
 }
 
 // state is what a file of a basis is good for.
@@ -69,6 +72,9 @@ func (b *basis) inspect(ctx context.Context, o *ReceiveOptions) error {
 			return err
 		}
 	}
+	if info, err := o.FS.Lstat(b.dir); err == nil && info.Ino != 0 {
+		b.inodes, b.dev = make([]uint64, len(b.manifest.Entries)), info.Dev
+	}
 	folders := byFolder(b.manifest)
 	var changed atomic.Bool
 	err := parallel(ctx, o.workers(), len(folders), func(i int) error {
@@ -79,6 +85,11 @@ func (b *basis) inspect(ctx context.Context, o *ReceiveOptions) error {
 	})
 	b.intact = !changed.Load()
 	return err
+}
+
+// is reports whether info tells of the very file that an entry is.
+func (b *basis) is(i int, info *Info) bool {
+	return b.inodes[i] != 0 && b.inodes[i] == info.Ino && info.Dev == b.dev
 }
 
 // verify reads every file that is taken to be what was recorded.
@@ -155,6 +166,9 @@ func (b *basis) inspectDir(o *ReceiveOptions, d *listing) bool {
 			continue
 		}
 		b.states[i] = b.stateOf(e, &infos[at], o)
+		if b.inodes != nil && infos[at].Dev == b.dev {
+			b.inodes[i] = infos[at].Ino
+		}
 		all = all && b.states[i] == sameContent|sameMeta
 	}
 	return all

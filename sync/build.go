@@ -46,6 +46,9 @@ func (r *receiver) ours(i int32) error {
 	it := &r.items[i]
 	switch it.from {
 	case fromLink:
+		if it.made { // it stood in the tree that was recycled
+			return nil
+		}
 		return r.link(i)
 	case fromCopy:
 		return r.copy(i)

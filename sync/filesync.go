@@ -101,5 +101,8 @@ type ReceiveOptions struct {
 	Whole bool
 	// VerifyAll reads every file of the parent: one whose content is not what is recorded is sent anew.
 	VerifyAll bool
-	still     bool // what stays where it is need not be made
+	// Spare names a tree below releases/ that nobody needs any more, or "". Its folders and links become
+	// those of the release as far as they fit, which costs less than to make them; it is used up.
+	Spare string
+	still bool // what stays where it is need not be made
 }

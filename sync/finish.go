@@ -100,16 +100,22 @@ func (l *releaseFolder) prepare(ctx context.Context, r *receiver) error {
 	if err := l.clear(r); err != nil {
 		return err
 	}
-	if err := r.room(); err != nil {
+	if err := l.fits(r); err != nil {
 		return err
 	}
 	if _, err := MkdirAll(fsys, releasesDir, 0o755); err != nil {
 		return err
 	}
-	if err := fsys.Mkdir(l.stage(), 0o755); err != nil {
+	recycled, err := l.recycle(ctx, r)
+	if err != nil {
 		return err
 	}
-	l.staged = true
+	if !recycled {
+		if err := fsys.Mkdir(l.stage(), 0o755); err != nil {
+			return err
+		}
+		l.staged = true
+	}
 	if err := checkFold(fsys, l.stage(), r.want); err != nil {
 		return err
 	}
@@ -119,7 +125,23 @@ func (l *releaseFolder) prepare(ctx context.Context, r *receiver) error {
 			return err
 		}
 	}
+	if recycled {
+		return nil
+	}
 	return l.makeFolders(ctx, r)
+}
+
+// fits is room, at the cost of the spare tree where that must go for it.
+func (l *releaseFolder) fits(r *receiver) error {
+	err := r.room()
+	if err == nil || l.o.Spare == "" {
+		return err
+	}
+	if err := l.o.FS.RemoveAll(releasesDir + "/" + l.o.Spare); err != nil {
+		return err
+	}
+	l.o.Spare = ""
+	return r.room()
 }
 
 // worthResuming is from how many bytes on what has come is kept when the rest does not.

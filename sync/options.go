@@ -16,6 +16,9 @@ func (o *ReceiveOptions) check() error {
 			return err
 		}
 	}
+	if o.Spare != "" && checkName(o.Spare) != nil {
+		return fault.New(fault.LayoutRefused, "spare tree %q is no name of a folder", o.Spare)
+	}
 	for _, path := range o.Carry {
 		if path == "." || checkPath(path) != nil {
 			return fault.New(fault.LayoutRefused, "path to carry %q is not a clean relative one", path)

@@ -116,8 +116,17 @@ func (h *helped) Mark(ctx context.Context, id string, mark wire.Mark, previous s
 }
 
 func (h *helped) Remove(ctx context.Context, ids []string) ([]string, error) {
+	return h.remove(ctx, wire.RemoveRequest{Site: h.site, IDs: ids})
+}
+
+// Retire implements deploy.Retirer.
+func (h *helped) Retire(ctx context.Context, ids []string) ([]string, error) {
+	return h.remove(ctx, wire.RemoveRequest{Site: h.site, IDs: ids, Retire: true})
+}
+
+func (h *helped) remove(ctx context.Context, req wire.RemoveRequest) ([]string, error) {
 	var reply wire.RemoveReply
-	err := h.client.Call(ctx, wire.KindRemove, &wire.RemoveRequest{Site: h.site, IDs: ids}, &reply)
+	err := h.client.Call(ctx, wire.KindRemove, &req, &reply)
 	return reply.Kept, err
 }
 

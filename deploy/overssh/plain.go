@@ -255,7 +255,7 @@ func (p *plain) Mark(ctx context.Context, id string, mark wire.Mark, previous st
 }
 
 func (p *plain) Remove(ctx context.Context, ids []string) ([]string, error) {
-	return p.layout().Remove(ctx, ids)
+	return p.layout().Remove(ctx, ids, false)
 }
 
 func (p *plain) Exec(ctx context.Context, req wire.ExecRequest, output func(stream string, p []byte)) (wire.ExecReply, error) {

@@ -48,7 +48,7 @@ func TestSecretsComeWithTheirReleaseAndGoWithIt(t *testing.T) {
 	if record, err := os.ReadFile(filepath.Join(s.Path, recordPath(id(1)))); err != nil || strings.Contains(string(record), "one") {
 		t.Errorf("the record is %q, %v, want no secret in it", record, err)
 	}
-	if _, err := s.Remove(t.Context(), []string{id(1)}); err != nil {
+	if _, err := s.Remove(t.Context(), []string{id(1)}, false); err != nil {
 		t.Fatal(err)
 	}
 	if names, _ := s.names(envDir); !slices.Equal(names, []string{id(2)}) {

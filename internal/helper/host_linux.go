@@ -326,7 +326,7 @@ func (h *host) mark(ctx context.Context, req wire.MarkRequest) (any, error) {
 
 func (h *host) remove(ctx context.Context, req wire.RemoveRequest) (any, error) {
 	return h.locked(ctx, req.Site, func(s *Site) (any, error) {
-		kept, err := s.Remove(ctx, req.IDs)
+		kept, err := s.Remove(ctx, req.IDs, req.Retire)
 		return wire.RemoveReply{Kept: kept}, err
 	})
 }

@@ -26,7 +26,7 @@ const (
 	newLink     = stateDir + "/current.new"
 
 	partialMark = ".partial" // .ID.partial: a release being received
-	goneMark    = ".gone-"   // .gone-ID: one being removed
+	goneMark    = ".gone-"   // .gone-ID: one being removed, or kept to build the next one from
 )
 
 // Site is the release layout of one app on one host: releases/ID, the link current, shared/ and the
@@ -255,7 +255,7 @@ func unfinished(name string) (id string, ok bool) {
 // their records say. What looks like nothing of ours is never named.
 func litter(trees, records, manifests, keep []string) []string {
 	out := []string{newLink}
-	kept := 0
+	kept, retired := 0, spare(trees)
 	for _, t := range slices.Backward(trees) {
 		if _, ok := unfinished(t); ok {
 			// Only what has a manifest is of use; the names sort by time.
@@ -267,7 +267,7 @@ func litter(trees, records, manifests, keep []string) []string {
 			continue
 		}
 		id := strings.TrimPrefix(t, goneMark)
-		if wire.CheckID(id) != nil {
+		if wire.CheckID(id) != nil || t == retired {
 			continue
 		}
 		if t != id || !slices.Contains(records, id+".json") && !slices.Contains(keep, id) {
@@ -291,6 +291,17 @@ func litter(trees, records, manifests, keep []string) []string {
 		}
 	}
 	return out
+}
+
+// spare gives the one tree, of those that nobody needs any more, that the next release may be built from.
+func spare(trees []string) string {
+	last := ""
+	for _, t := range trees {
+		if id, gone := strings.CutPrefix(t, goneMark); gone && wire.CheckID(id) == nil && t > last {
+			last = t
+		}
+	}
+	return last
 }
 
 // untouchable names the releases that must not be removed: current, and those in use.

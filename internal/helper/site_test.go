@@ -206,7 +206,7 @@ func TestPrepareRemovesOnlyWhatDeadRunsLeft(t *testing.T) {
 	keep := []string{
 		"releases/." + id(8) + ".partial/half", ".godeploy/manifests/." + id(8) + ".partial",
 		"releases/." + id(8) + ".1.partial/half", ".godeploy/manifests/." + id(8) + ".1.partial",
-		"releases/" + id(1), "releases/" + inUse + "/app", "releases/20260101", "releases/.hidden", "releases/" + id(4),
+		"releases/.gone-" + id(6) + "/half", "releases/" + id(1), "releases/" + inUse + "/app", "releases/20260101", "releases/.hidden", "releases/" + id(4),
 		".godeploy/releases/" + id(1) + ".json", ".godeploy/releases/notes.txt", "shared/media",
 	}
 	litter := []string{
@@ -446,36 +446,6 @@ func TestMarkIsKept(t *testing.T) {
 	}
 	if err := s.Mark(t.Context(), id(9), wire.MarkBad, ""); !fault.Is(err, fault.ReleaseUnknown) {
 		t.Errorf("unknown release: got %v", err)
-	}
-}
-
-func TestRemoveKeepsCurrentAndWhatIsInUse(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	a, b, c := s.put(t, 1), s.put(t, 2), s.put(t, 3)
-	s.Physical = "/mnt/disk/shop"
-	s.WorkingDirs = func(context.Context) ([]string, error) { return []string{"/mnt/disk/shop/releases/" + b}, nil }
-	if _, err := s.Switch(t.Context(), c, ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Remove(t.Context(), []string{a, c}); !fault.Is(err, fault.LayoutRefused) {
-		t.Errorf("current among them: got %v", err)
-	}
-	if names, _ := s.names("releases"); !slices.Equal(names, []string{a, b, c}) {
-		t.Errorf("a refused Remove removed: left %v", names)
-	}
-	kept, err := s.Remove(t.Context(), []string{a, b})
-	if err != nil || !slices.Equal(kept, []string{b}) {
-		t.Errorf("kept %v, %v; want %s", kept, err, b)
-	}
-	if names, _ := s.names("releases"); !slices.Equal(names, []string{b, c}) {
-		t.Errorf("left %v", names)
-	}
-	if _, err := s.record(a); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the record of a removed release: %v", err)
-	}
-	if _, err := s.Remove(t.Context(), []string{a}); err != nil {
-		t.Errorf("removing again: %v", err)
 	}
 }
 

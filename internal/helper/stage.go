@@ -30,9 +30,13 @@ func (s *Site) Stage(ctx context.Context, req wire.StageRequest, rw io.ReadWrite
 	if there && !(same && req.SkipUnchanged && parent == req.Release.ID) {
 		return wire.StageReply{}, fault.New(fault.LayoutRefused, "release %s is already on this host", req.Release.ID)
 	}
+	trees, err := s.names(releasesDir)
+	if err != nil {
+		return wire.StageReply{}, explain(err, "read releases")
+	}
 	stats, err := filesync.Receive(ctx, filesync.ReceiveOptions{
 		FS: s.FS, ID: req.Release.ID, Parent: parent, SkipUnchanged: same && req.SkipUnchanged,
-		Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID, VerifyAll: req.Verify == "all",
+		Spare: spare(trees), Links: req.Links, Carry: req.Carry, UID: s.UID, GID: s.GID, VerifyAll: req.Verify == "all",
 	}, rw)
 	skipped := err == nil && stats.Unchanged && (there || !s.has(releasesDir+"/"+req.Release.ID))
 	if err == nil && !skipped {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
@@ -119,8 +120,9 @@ func (s *Site) point(id string) error {
 
 // Remove removes releases. It refuses them all when current is among them, and keeps and names
 // those that a process stands in or runs from. Each is renamed away first, so a half removed one is
-// never taken for a release.
-func (s *Site) Remove(ctx context.Context, ids []string) (kept []string, err error) {
+// never taken for a release. With retire the folder of the last one is left, under that other name, for
+// the next release to be built from; without, one that was left earlier goes too.
+func (s *Site) Remove(ctx context.Context, ids []string, retire bool) (kept []string, err error) {
 	current, _, err := s.current()
 	if err != nil {
 		return nil, explain(err, "read current")
@@ -144,8 +146,35 @@ func (s *Site) Remove(ctx context.Context, ids []string) (kept []string, err err
 			return kept, explain(err, "remove release %s", id)
 		}
 	}
-	return kept, nil
+	return kept, s.clearGone(ctx, retire)
 }
+
+// clearGone removes the trees that nobody needs any more; with retire the latest stays.
+func (s *Site) clearGone(ctx context.Context, retire bool) error {
+	trees, err := s.names(releasesDir)
+	if err != nil {
+		return explain(err, "read releases")
+	}
+	left := ""
+	if retire {
+		left = spare(trees)
+	}
+	for _, t := range trees {
+		id, gone := strings.CutPrefix(t, goneMark)
+		if !gone || wire.CheckID(id) != nil || t == left {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.FS.RemoveAll(releasesDir + "/" + t); err != nil {
+			return explain(err, "remove %s", t)
+		}
+	}
+	return nil
+}
+
+// remove takes a release away by its name, and what is kept about it; its tree is left to clearGone.
 
 func (s *Site) remove(id string) error {
 	if err := wire.CheckID(id); err != nil {
@@ -160,7 +189,7 @@ func (s *Site) remove(id string) error {
 			return err
 		}
 	}
-	for _, p := range []string{recordPath(id), envPath(id), treesDir + "/" + id, gone} {
+	for _, p := range []string{recordPath(id), envPath(id), treesDir + "/" + id} {
 		if err := s.FS.RemoveAll(p); err != nil {
 			return err
 		}

@@ -179,10 +179,12 @@ type MarkRequest struct {
 	Previous string `json:"previous,omitempty"`
 }
 
-// RemoveRequest removes releases; current and any that a process stands in are refused.
+// RemoveRequest removes releases; current and any that a process stands in are refused. Retire leaves the
+// last one's tree for the next release to be built from; without it one that was left goes too.
 type RemoveRequest struct {
-	Site Site     `json:"site"`
-	IDs  []string `json:"ids"`
+	Site   Site     `json:"site"`
+	IDs    []string `json:"ids"`
+	Retire bool     `json:"retire,omitempty"`
 }
 
 // RemoveReply names what was kept because it is in use.
