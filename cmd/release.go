@@ -146,6 +146,10 @@ func runRelease(ctx context.Context, c *call) error {
 		}
 		return c.showPlan(plan)
 	}
+	if s := c.statics(report); s != nil {
+		defer s.close()
+		fleet.Statics = s
+	}
 	result, err := fleet.Release(ctx, want)
 	c.sayReleased(result, err)
 	return c.end(report, result, err)

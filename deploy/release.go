@@ -95,9 +95,15 @@ func (r *run) carryOut(ctx context.Context) error {
 	if err := r.build(ctx); err != nil {
 		return r.abandon(ctx, err)
 	}
+	if err := r.bringStatics(ctx); err != nil {
+		return r.abandon(ctx, err)
+	}
 	// The barrier: from here on hosts switch, and before here none has.
 	if err := r.waves(ctx); err != nil {
 		return err
+	}
+	if r.Statics != nil {
+		r.Statics.Prune(ctx)
 	}
 	r.prune(ctx)
 	return nil

@@ -50,6 +50,8 @@ type Fleet struct {
 	// Absent names hosts that the run leaves out, since they cannot be reached and somebody chose to go
 	// on without them. They stay behind, and the result says so.
 	Absent []string
+	// Statics brings static files to the balancer's hosts before the first switch; nil has none to bring.
+	Statics Statics
 	// Canary is asked after the first wave, with a way to look at the hosts, whether the release goes
 	// on to the others; nil goes on. No takes everything back. It is asked for strategy canary only.
 	Canary func(ctx context.Context, wave []string, look func(context.Context) ([]HostStatus, error)) (goOn bool, err error)

@@ -6,12 +6,15 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"godeploy/e2e/hosts"
+	"godeploy/e2e/hosts/app"
 )
 
 const nginxTable = `[nginx]
@@ -158,5 +161,56 @@ func hashed(ctx context.Context, o *operator) {
 	must(o.t, err)
 	if len(strings.Split(strings.TrimSpace(out), "\n")) != 1 {
 		o.t.Errorf("another client was sent to\n%s", out)
+	}
+}
+
+// assetOf is a static file with its version in its name, as a build step makes them.
+func assetOf(version string) string { return "/statics/app." + version + ".css" }
+
+// releaseWithAsset brings out a version that has an asset of its own, and no other's.
+func (o *operator) releaseWithAsset(ctx context.Context, version string) {
+	o.t.Helper()
+	must(o.t, os.RemoveAll(filepath.Join(o.project, "frontend")))
+	o.write(app.Variant{Version: version})
+	must(o.t, os.WriteFile(filepath.Join(o.project, "frontend", filepath.FromSlash(assetOf(version))), []byte("/* "+version+" */\n"), 0o644))
+	o.want(ctx, 0, "release", "prod", "--yes")
+}
+
+// Static files stand on the nginx hosts before any app host serves the code that names them, and those of
+// the release before stay there: three rolling releases, ten with GODEPLOY_TEST_FULL.
+func TestStaticFilesAreThereBeforeAndAfter(t *testing.T) {
+	t.Parallel()
+	ctx, o := newSite(t, site{}, "lb1", "lb2", "app1", "app2", "db1")
+	o.configure(site{more: "[release]\ndrain = \"off\"\n[nginx]\n[[nginx.location]]\npath = \"/statics/\"\nalias = \"/srv/swiper/statics/\"\nsync = \"frontend/statics/\"\n" +
+		"expires = \"30d\"\n[[nginx.location]]\npath = \"/\"\nproxy = \"swiper_servers\"\n"})
+	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
+	o.releaseWithAsset(ctx, "s0")
+	o.want(ctx, 0, "nginx", "push", "prod")
+	releases := 3
+	if os.Getenv("GODEPLOY_TEST_FULL") != "" {
+		releases = 10
+	}
+	client := o.fleet.HTTP(10 * time.Second)
+	pages := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs("/"), Rate: 30, Check: func(resp *http.Response, _ []byte) error {
+		url := "http://" + resp.Request.URL.Host + assetOf(resp.Header.Get("X-Version"))
+		if name := nameOf(client, url); !strings.HasPrefix(name, "/* s") {
+			return fmt.Errorf("%s: %s", url, name)
+		}
+		return nil
+	}})
+	for i := range releases {
+		before := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs(assetOf(fmt.Sprintf("s%d", i))), Rate: 50})
+		o.releaseWithAsset(ctx, fmt.Sprintf("s%d", i+1))
+		if report := before.Stop(); report.Failed != 0 || report.Requests < 20 {
+			t.Errorf("the asset of the release before: %v", report)
+		}
+	}
+	if report := pages.Stop(); report.Failed != 0 || report.Versions["s1"] == 0 {
+		t.Errorf("pages and what they name: %v", report)
+	}
+	for _, url := range o.fleet.URLs("/statics/.godeploy/statics/") {
+		if name := nameOf(client, url); !strings.HasPrefix(name, "404") {
+			t.Errorf("godeploy's own folder is shown: %s", name)
+		}
 	}
 }

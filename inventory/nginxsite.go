@@ -104,7 +104,7 @@ func (e *Env) siteFrame() templates.NginxSite {
 	site.Headers, site.ProxyHeaders = headersOf(n.Headers), headersOf(n.ProxyHeaders)
 	for _, l := range n.Location {
 		site.Locations = append(site.Locations, templates.NginxLocation{Path: l.Path, Alias: l.Alias, Root: l.Root,
-			Proxy: l.Proxy != "", WebSocket: l.WebSocket, Expires: l.Expires, NoLog: !l.AccessLog})
+			Proxy: l.Proxy != "", WebSocket: l.WebSocket, Expires: l.Expires, NoLog: !l.AccessLog, Synced: l.Sync != "" && l.Alias != ""})
 	}
 	if len(site.Locations) == 0 {
 		site.Locations = []templates.NginxLocation{{Path: "/", Proxy: true}}

@@ -54,7 +54,6 @@ func laters() []later {
 		{"nginx.template", "", "a template of your own", "", "nginx"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
-		{"nginx.location[*].sync", "", "pushing static files to the nginx hosts", "", "release"},
 		{"bench", "set", "the load generator", "", "bench"},
 	}
 }

@@ -71,6 +71,7 @@ type NginxHeader struct{ Name, Value string }
 type NginxLocation struct {
 	Path      string // "/x/", "= /x", "^~ /x/"
 	Alias     string
+	Synced    bool // godeploy brings the files of Alias, and keeps its own folder in it
 	Root      string
 	Proxy     bool
 	WebSocket bool

@@ -286,6 +286,7 @@ func (l *NginxLocation) check(p *problems, at string, before []NginxLocation) {
 	p.optional(at+".alias", strings.TrimSuffix(l.Alias, "/"), CheckNginxPath)
 	p.optional(at+".root", strings.TrimSuffix(l.Root, "/"), CheckNginxPath)
 	p.when(l.Alias != "" && !strings.HasPrefix(l.Path, "= ") && !strings.HasSuffix(l.Path, "/"), at+".path", "must end with /, or requests could leave the folder of its alias")
+	p.when(l.Synced && (l.Alias == "" || strings.HasPrefix(l.Path, "= ")), at+".sync", "needs an alias, the folder it is pushed to")
 	p.optional(at+".expires", l.Expires, CheckNginxExpires)
 	p.when(l.WebSocket && !l.Proxy, at+".websocket", "is for a location with proxy")
 }

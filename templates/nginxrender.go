@@ -157,6 +157,9 @@ func (s *NginxSite) server(log, mark string) Directive {
 	list = append(list, block([]string{"location", "=", NginxProbePath}, simple("access_log", "off"),
 		simple("add_header", NginxMarkHeader, mark, "always"), simple("return", "204")))
 	for _, l := range s.Locations {
+		if l.Synced {
+			list = append(list, block([]string{"location", "^~", l.place() + ".godeploy/"}, simple("return", "404")))
+		}
 		list = append(list, s.location(l))
 	}
 	return block([]string{"server"}, list...)
