@@ -51,7 +51,7 @@ func commands() []*command {
 	return slices.Concat(
 		[]*command{demoCommand(), initCommand(), checkCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand()},
 		[]*command{keysCommand(), sshCommand(), execCommand()},
-		[]*command{statusCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
+		[]*command{statusCommand(), logsCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{setupCommand(), tuneCommand()},
 		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
 		[]*command{nginxCommand()},

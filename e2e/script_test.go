@@ -62,7 +62,7 @@ func startServers(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		home := filepath.Join(ts.Getenv("WORK"), "hosts", name)
 		ts.Check(os.MkdirAll(home, 0o755))
-		server, err := sshtest.Start(sshtest.Options{NoAuth: true, Home: home, Env: []string{"PATH=" + os.Getenv("PATH"), "HOSTNAME=" + name}})
+		server, err := sshtest.Start(sshtest.Options{NoAuth: true, Home: home, Env: []string{"PATH=" + ts.Getenv("PATH"), "HOSTNAME=" + name}})
 		ts.Check(err)
 		ts.Defer(func() {
 			if err := server.Close(); err != nil {
