@@ -7,7 +7,7 @@ FUZZTIME ?= 20s
 CHAOS    ?= 20
 ROOT     := $(filter 0,$(shell id -u))
 
-.PHONY: build helper test bench bench-code chaos lint vuln dist mutants restart-table hosts-up hosts-down clean
+.PHONY: build helper test bench bench-code tune-plot chaos lint vuln dist mutants restart-table hosts-up hosts-down clean
 
 build: ## the godeploy binary, here
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o godeploy ./cmd/godeploy
@@ -87,6 +87,9 @@ restart-table: ## every way to restart under every oddity on booted hosts, as ro
 	@mkdir -p dist; $(if $(MORE),,rm -f dist/restarts.json)
 	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_RESTART_TABLE=$(or $(RUNS),1) GODEPLOY_RESTART_ROW='$(ROW)' GODEPLOY_RESTART_SEEN=$(CURDIR)/dist/restarts.json \
 	  go test -count=1 -timeout 10h -run '^TestRestartTable$$' ./e2e
+
+tune-plot: ## bursts on a booted host with net.core.somaxconn 128 and 4096, as root; writes docs/tuning.md and its picture
+	GODEPLOY_TUNE_PLOT=1 GODEPLOY_TEST_MUST_RUN=1 go test -count=1 -timeout 10m -v -run 'TestTunePlot$$' ./e2e
 
 mutants: ## plants defects and sees that each is caught
 	go run ./e2e/mutants

@@ -23,13 +23,15 @@ func setupCommand() *command {
 	return &command{
 		Name: "setup", Group: groupServers, Usage: "make servers ready for a first release: packages, user, folders, venv, unit", Args: "[ENV]",
 		Env: true, Changes: true, Story: true,
-		Examples: []string{"godeploy setup prod --dry-run --diff", "godeploy setup prod", "godeploy setup prod --only dirs,unit -l app2"},
+		Examples: []string{"godeploy setup prod --dry-run --diff", "godeploy setup prod", "godeploy setup prod --only dirs,unit -l app2", "godeploy setup prod --adopt"},
 		About: "Changes only what is not as godeploy.toml has it, shows before and after, and does nothing a second time.\n" +
 			"Packages are installed only when [setup] packages names them. A unit of your own is never written over. The setup\n" +
 			"hook runs at the end, each time. Needs root, or sudo = true with a login that may run any command. See docs/setup.md.\n" +
 			"Exit 0 done, 5 a step failed before anything was changed, 6 some steps are done and the next run goes on from there.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "only", Usage: "only `GROUPS` of steps, such as dirs,unit: " + strings.Join(setup.Groups(), ", ")},
+			&cli.BoolFlag{Name: "adopt", Usage: "take over code that lies straight in the app's path as a first release, while it runs"},
+			&cli.BoolFlag{Name: "unadopt", Usage: "give back what --adopt took over"},
 			&cli.BoolFlag{Name: "diff", Usage: "show the lines of the files that change"},
 			&cli.BoolFlag{Name: "exit-code", Usage: "with --dry-run: exit 3 when something would change"},
 		},
@@ -45,9 +47,13 @@ type settingUp struct {
 	hosts  []deploy.Host
 	want   []setup.Want
 	out    []setup.Outcome
+	adopt  setup.AdoptWant
 }
 
 func runSetup(ctx context.Context, c *call) error {
+	if c.flags.Bool("adopt") && c.flags.Bool("unadopt") {
+		return usagef("--adopt and --unadopt contradict each other")
+	}
 	groups := setup.Groups()
 	if only := c.flags.String("only"); only != "" {
 		groups = strings.Split(only, ",")
@@ -66,6 +72,8 @@ func runSetup(ctx context.Context, c *call) error {
 	}
 	return c.act(ctx, hosts, func(fleet *deploy.Fleet, report event.Reporter) error {
 		s := &settingUp{c: c, setter: c.setter(report), groups: groups, hosts: fleet.Hosts, out: make([]setup.Outcome, len(fleet.Hosts))}
+		now := c.sys.Now().UTC()
+		s.adopt = setup.AdoptWant{ID: now.Format("20060102-150405") + "-0000000", By: c.holder().Who, Now: now} // its tree was not hashed
 		for _, h := range fleet.Hosts {
 			s.want = append(s.want, setup.WantOf(c.env, h.Inventory()))
 		}
@@ -112,7 +120,7 @@ func (c *call) hookRunsOn(hook inventory.Hook, h inventory.Host) bool {
 
 func (s *settingUp) run(ctx context.Context, report event.Reporter) error {
 	err := s.each(func(i int) (setup.Outcome, error) {
-		return s.setter.Plan(ctx, s.hosts[i], s.want[i], s.groups)
+		return s.plan(ctx, i)
 	})
 	if err != nil {
 		return unchanged(err)
@@ -128,9 +136,29 @@ func (s *settingUp) run(ctx context.Context, report event.Reporter) error {
 		if err := s.lock(ctx, s.hosts[i]); err != nil {
 			return setup.Outcome{}, err
 		}
-		return s.setter.Apply(ctx, s.hosts[i], s.want[i], s.groups)
+		if !s.adopting() {
+			return s.setter.Apply(ctx, s.hosts[i], s.want[i], s.groups)
+		}
+		out, err := s.plan(ctx, i)
+		if err == nil {
+			err = s.setter.Steps(ctx, s.hosts[i], &out)
+		}
+		return out, err
 	})
 	return s.verdict(report, err)
+}
+
+func (s *settingUp) adopting() bool { return s.c.flags.Bool("adopt") || s.c.flags.Bool("unadopt") }
+
+func (s *settingUp) plan(ctx context.Context, i int) (setup.Outcome, error) {
+	h, w := s.hosts[i], s.want[i]
+	switch {
+	case !s.adopting():
+		return s.setter.Plan(ctx, h, w, s.groups)
+	case !w.IsApp:
+		return setup.Outcome{}, nil
+	}
+	return s.setter.PlanAdopt(ctx, h, w, s.adopt, s.c.flags.Bool("unadopt"))
 }
 
 // lock keeps releases away meanwhile. Without the helper there is none before the app's folder is there.

@@ -39,7 +39,6 @@ type later struct {
 const (
 	butSync   = "release rollback setup restart start stop status releases"
 	runsWaves = "release rollback restart"
-	startsApp = "release rollback restart start stop"
 )
 
 // laters is the whole list. An entry goes away when its feature is built.

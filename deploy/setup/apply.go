@@ -71,21 +71,29 @@ func (w Want) files(login string) []string {
 // fails; what was done stays, and the next run goes on from there.
 func (s *Setter) Apply(ctx context.Context, h deploy.Host, w Want, groups []string) (Outcome, error) {
 	out, err := s.Plan(ctx, h, w, groups)
+	if err == nil {
+		err = s.Steps(ctx, h, &out)
+	}
 	if err != nil {
 		return out, err
-	}
-	for _, step := range out.Plan.Steps {
-		if err := s.do(ctx, h, step); err != nil {
-			return out, fmt.Errorf("%s: %w", step.What, err)
-		}
-		out.Done++
-		s.Tell(h, "%s: %s -> %s", step.What, orNone(step.Before), step.After)
 	}
 	if !w.IsApp || !slices.Contains(groups, Hooks) {
 		return out, nil
 	}
 	out.Hooks, err = s.Hook(ctx, h)
 	return out, err
+}
+
+// Steps does the steps of a plan that was just made, and counts them. It stops at the first that fails.
+func (s *Setter) Steps(ctx context.Context, h deploy.Host, out *Outcome) error {
+	for _, step := range out.Plan.Steps {
+		if err := s.do(ctx, h, step); err != nil {
+			return fmt.Errorf("%s: %w", step.What, err)
+		}
+		out.Done++
+		s.Tell(h, "%s: %s -> %s", step.What, orNone(step.Before), step.After)
+	}
+	return nil
 }
 
 func (s *Setter) do(ctx context.Context, h deploy.Host, step Step) error {
