@@ -60,6 +60,10 @@ chaos: ## strikes a release everywhere (CHAOS_PART=i/n: a part) and writes docs/
 	  for f in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | sed 's/func //'); do \
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
+.PHONY: drain
+drain: ## a server is drained and put back under 50,000 one-shot requests, on booted hosts, as root
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_DRAIN_LOAD=50000 go test -race -count=1 -timeout 30m -v ./e2e -run TestDrainUnderLoad
+
 lint: ## what a change must pass before anything else
 	go vet ./...
 	go -C tools vet ./...

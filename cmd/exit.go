@@ -87,6 +87,8 @@ func codeOfFault(code fault.Code) int {
 		return exitLockHeld
 	case fault.KeyUnproven, fault.AccountRefused:
 		return exitWholeOnOld
+	case fault.DrainOpen:
+		return exitFindings
 	case fault.Interrupted:
 		return exitInterrupt
 	default:

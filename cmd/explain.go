@@ -41,7 +41,7 @@ func exitText(code fault.Code) string {
 // midRelease lists the faults that mostly come when hosts have been changed already.
 func midRelease() []fault.Code {
 	return []fault.Code{fault.LockLost, fault.SyncVerify, fault.HookFailed, fault.HookTimeout, fault.CheckFailed, fault.OnceFailed,
-		fault.SwitchFailed, fault.RestartFailed, fault.ReleaseNotLive, fault.HealthFailed, fault.RollbackFailed, fault.DiskFull, fault.InodeFull}
+		fault.SwitchFailed, fault.RestartFailed, fault.ReleaseNotLive, fault.HealthFailed, fault.GateFailed, fault.RollbackFailed, fault.DiskFull, fault.InodeFull}
 }
 
 func explanations() []explanation {
@@ -154,6 +154,8 @@ func releaseExplanations() []explanation {
 		{fault.SwitchFailed, "The link current could not be set to the new release on a host.", "see the message; godeploy status ENV shows what is served."},
 		{fault.RestartFailed, "The service did not restart.", "see the service's own log on the host."},
 		{fault.ReleaseNotLive, "The service runs, but its processes still run the old code.", "gunicorn must be started with --chdir PATH/current."},
+		{fault.GateFailed, "The new servers miss [release] gate beside the old ones, by more than chance explains. The release was undone.", "see the figures in the message, and the log of the app; a goal that is too tight is changed in godeploy.toml."},
+		{fault.DrainOpen, "The servers are out of the balancer, but requests were still open there when the time to wait was up.", "run the same line again to go on waiting, or go on: a graceful restart lets them end."},
 		{fault.HealthFailed, "The host did not become healthy with the new release.", "see the lines in the message, and the service's log."},
 		{fault.RollbackFailed, "A host could not be brought back to the release before. A person is needed.", "godeploy status ENV, then the host's service log."},
 		{fault.RollbackNone, "There is no earlier release to go back to.", "godeploy releases ENV lists what there is."},

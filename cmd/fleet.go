@@ -36,7 +36,12 @@ func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []invento
 		one, errs := connector.ConnectSome(ctx, []inventory.Host{h})
 		return one[0], errs[0]
 	}
-	return fleet, func() { overssh.Close(fleet.Hosts); _ = pool.Close() }, nil // the run is over either way
+	done = func() { overssh.Close(allHosts(fleet)); _ = pool.Close() } // the run is over either way
+	if err := c.withFront(ctx, connector, fleet, report); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return fleet, done, nil
 }
 
 func (c *call) connector(pool *sshx.Pool, report event.Reporter) *overssh.Connector {

@@ -14,9 +14,9 @@ import (
 
 func nginxCommand() *command {
 	return &command{
-		Name: "nginx", Group: groupTraffic, Usage: "the nginx hosts before the app: their file, and who gets traffic", Args: "render|diff|push [ENV]",
-		Examples: []string{"godeploy nginx render prod", "godeploy nginx diff prod", "godeploy nginx push prod"},
-		Sub:      []*command{nginxRenderCommand(), nginxDiffCommand(), nginxPushCommand()},
+		Name: "nginx", Group: groupTraffic, Usage: "the nginx hosts before the app: their file, and who gets traffic", Args: "render|diff|push|drain|undrain|status [ENV]",
+		Examples: []string{"godeploy nginx render prod", "godeploy nginx diff prod", "godeploy nginx push prod", "godeploy nginx drain prod app3", "godeploy nginx status prod"},
+		Sub:      []*command{nginxRenderCommand(), nginxDiffCommand(), nginxPushCommand(), nginxDrainCommand(), nginxUndrainCommand(), nginxStatusCommand()},
 	}
 }
 

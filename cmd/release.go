@@ -43,9 +43,14 @@ func waveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "batch", Usage: "switch `N` servers at a time, a share such as 25%, or a ramp 1,30%,100%"},
 		&cli.StringFlag{Name: "canary", Usage: "`HOST` that switches first, alone"},
 		&cli.StringFlag{Name: "on-failure", Usage: "`WHAT` a failure leads to: rollback, stop or continue"},
+		noDrainFlag(),
 		&cli.IntFlag{Name: "max-failures", Value: -1, Usage: "go on while at most `N` servers of all have failed"},
 		&cli.StringSliceFlag{Name: "quarantine", Usage: "`HOST` that may be out of reach: go on without it and say that it is behind; repeatable"},
 	}
+}
+
+func noDrainFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-drain", Usage: "leave the servers in the balancer while they are restarted"}
 }
 
 // applyWaves puts the flags over the file's values; the environment is this run's own copy.

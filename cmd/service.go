@@ -27,7 +27,7 @@ func restartCommand() *command {
 			return f.Restart(ctx, c.flags.Bool("graceful"))
 		})
 	cmd.Examples = []string{"godeploy restart prod --graceful", "godeploy restart --graceful", "godeploy restart prod -l app2"}
-	cmd.Flags = append(cmd.Flags, &cli.BoolFlag{Name: "graceful", Usage: "without losing a request"})
+	cmd.Flags = append(cmd.Flags, &cli.BoolFlag{Name: "graceful", Usage: "without losing a request"}, noDrainFlag())
 	return cmd
 }
 

@@ -207,7 +207,10 @@ func drift(s deploy.HostStatus) []string {
 	if s.Dangling {
 		found = append(found, "current leads to "+s.Release+", which is not there")
 	}
-	if s.Drained() {
+	switch {
+	case s.Out != nil && s.Out.Hand:
+		found = append(found, joined(": ", "drained by "+s.Out.By, s.Out.Reason)+"; godeploy nginx undrain puts it back")
+	case s.Drained():
 		found = append(found, "drained; the next command that changes something takes it back into service")
 	}
 	if j := s.Journal; j.Open() {

@@ -67,29 +67,40 @@ func (r *run) heal(ctx context.Context) error {
 	if r.Balancer == nil {
 		return nil
 	}
-	drains, err := r.Balancer.Drains(ctx, r.Front)
-	if err != nil {
+	if err := r.learnDrains(ctx); err != nil {
 		return err
 	}
-	for name, d := range drains {
-		if len(r.pick([]string{name})) == 0 {
-			r.outside = append(r.outside, name)
-			continue
-		}
-		m := r.pick([]string{name})[0]
-		m.drained, m.unfit = &d, true
-	}
-	slices.Sort(r.outside)
-	err = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
-		if m.drained == nil && m.state.Drained != nil { // the balancer knows better
-			r.noteDrained(ctx, m, nil)
-		}
+	err := each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
 		if m.drained != nil && !m.drained.Hand {
 			m.unfit = !r.servesWell(ctx, m)
 		}
 		return nil
 	})
 	return errors.Join(err, r.putBack(ctx, r.members))
+}
+
+// learnDrains asks the balancer which servers are out. What a host has noted of itself and the balancer
+// does not say is no longer true.
+func (r *run) learnDrains(ctx context.Context) error {
+	drains, err := r.Balancer.Drains(ctx, r.Front)
+	if err != nil {
+		return err
+	}
+	for name, d := range drains {
+		picked := r.pick([]string{name})
+		if len(picked) == 0 {
+			r.outside = append(r.outside, name)
+			continue
+		}
+		picked[0].drained, picked[0].unfit = &d, true
+	}
+	slices.Sort(r.outside)
+	return each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
+		if m.drained == nil && m.state.Drained != nil {
+			r.noteDrained(ctx, m, nil)
+		}
+		return nil
+	})
 }
 
 // servesWell reports whether a host serves what it has, proven and healthy.

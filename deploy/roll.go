@@ -47,12 +47,15 @@ func (r *run) roll(ctx context.Context) error {
 				return err
 			}
 		}
+		if err == nil {
+			err = r.bake(ctx)
+		}
 		if err == nil && first {
 			err = r.pause(ctx, wave)
 		}
 		switch {
 		case err == nil:
-		case !r.tolerable(ctx):
+		case gated(err) || !r.tolerable(ctx):
 			return r.breach(ctx, err)
 		default:
 			tolerated = append(tolerated, err)

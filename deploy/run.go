@@ -29,6 +29,8 @@ type Fleet struct {
 	// hosts, connected, some of which may be among Hosts. They are locked with those.
 	Balancer Balancer
 	Front    []Host
+	// Gate watches the servers of the new release after each wave of a release; nil watches nothing.
+	Gate     Gate
 	Local    hooks.Runner // runs the local_* hooks
 	Report   event.Reporter
 	Parallel int // hosts worked on at once

@@ -45,11 +45,8 @@ const (
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
-		{"release.drain", "nginx|haproxy", "draining", `set [release] drain = "off"`, runsWaves},
-		{"release.drain_wait", "", "draining", "", ""},
-		{"release.stall_budget", "", "draining", "", ""},
-		{"release.gate", "", "the gate", "", "release"},
-		{"release.bake", "", "the gate", "", ""},
+		{"release.drain", "haproxy", "draining haproxy", `set [release] drain = "nginx", or "off"`, runsWaves},
+		{"release.stall_budget", "", "draining by the time that the app takes to boot", "", ""},
 		{"nginx.template", "", "a template of your own", "", "nginx"},
 		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
@@ -79,14 +76,6 @@ func (f *File) NotBuilt(env string) []NotBuilt {
 				add(l, key, f.sectionPos(e.Name, key, s.Pos))
 			}
 		}
-	}
-	if e.Nginx != nil && e.Release.Drain == "auto" {
-		drain := later{feature: `draining (drain = "auto" means nginx in a file with [nginx])`, hint: `set [release] drain = "off"`, commands: runsWaves}
-		pos := f.Origin(e.Name, "release.drain")
-		if pos.Line == 0 {
-			pos = f.Origin(e.Name, "nginx")
-		}
-		add(drain, "release.drain", pos)
 	}
 	return found
 }

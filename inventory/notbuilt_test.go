@@ -21,11 +21,11 @@ func keysOf(notes []NotBuilt) string {
 func TestNotBuiltKeysOfTheFullFile(t *testing.T) {
 	t.Parallel()
 	f := loadFull(t)
-	const want = "bench release.drain"
+	const want = "bench"
 	if got := keysOf(f.NotBuilt("prod")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got := keysOf(f.NotBuiltFor("release", "prod")); got != "release.drain" {
+	if got := keysOf(f.NotBuiltFor("release", "prod")); got != "" {
 		t.Errorf("for a release: got %s", got)
 	}
 	if got := keysOf(f.NotBuiltFor("exec", "prod")); got != "" {
@@ -42,10 +42,8 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ section, line, command, key string }{
 		{"app", `layout = "inplace"`, "status", "app.layout"},
-		{"release", `drain = "nginx"`, "restart", "release.drain"},
 		{"release", `drain = "haproxy"`, "release", "release.drain"},
-		{"release", `gate = "5xx < 1%"`, "release", "release.gate"},
-		{"env.prod.release", `drain = "nginx"`, "restart", "release.drain"},
+		{"env.prod.release", `drain = "haproxy"`, "restart", "release.drain"},
 	} {
 		src := withKey(c.section, c.line)
 		f := mustParse(t, src)
@@ -67,6 +65,7 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 		{"sync", `max_delete = "10%"`},
 		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"process", `server = "uwsgi"`},
 		{"process", `graceful = "USR2"`}, {"process", `graceful = "reload"`}, {"process", `graceful = "socket"`}, {"process", "socket = true"}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
+		{"release", `drain = "nginx"`}, {"release", `drain_wait = "1s"`}, {"release", `gate = "5xx < 1%"`}, {"release", `bake = "1s"`}, {"nginx", `method = "rr"`},
 		{"secrets", `command = "x"`}, {"release", `migrations = "x"`},
 		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `on_failure = "continue"`}, {"release", `batch = [1, "100%"]`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
 	} {
@@ -76,16 +75,28 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 	}
 }
 
-func TestDrainAutoAsksOnlyBesideNginx(t *testing.T) {
+func TestDrains(t *testing.T) {
 	t.Parallel()
-	src := withKey("nginx", `method = "rr"`)
-	f := mustParse(t, src)
-	if got := f.NotBuiltFor("release", ""); keysOf(got) != "release.drain" || !strings.HasPrefix(at(src, got[0].Pos), "nginx]") || !strings.Contains(got[0].Hint, `"off"`) {
-		t.Errorf("got %+v", got)
-	}
-	off := mustParse(t, strings.Replace(src, "[nginx]", "[release]\ndrain = \"off\"\n[nginx]", 1))
-	if got := off.NotBuiltFor("release", ""); len(got) != 0 {
-		t.Errorf("with drain off: got %v", got)
+	lb := "\nlb = { role = \"nginx\", address = \"192.0.2.9\" }\n"
+	for _, c := range []struct{ section, line, more, want string }{
+		{"nginx", `method = "rr"`, lb, "nginx"},
+		{"nginx", `method = "rr"`, "", ""},
+		{"release", `drain = "auto"`, lb, ""},
+		{"release", `drain = "nginx"`, "", "nginx"},
+		{"release", `drain = "off"`, lb, ""},
+		{"release", `drain = "haproxy"`, lb, "haproxy"},
+	} {
+		src := withKey(c.section, c.line)
+		if c.more != "" {
+			src = strings.Replace(src, "[env.prod.hosts]\n", "[env.prod.hosts]"+c.more, 1)
+		}
+		env, err := mustParse(t, src).Env("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := env.Drains(); got != c.want {
+			t.Errorf("[%s] %s: got %q, want %q", c.section, c.line, got, c.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -21,12 +22,19 @@ import (
 type Kind interface {
 	// Ready says, before anything is changed, whether the hosts can take a change.
 	Ready(ctx context.Context, hosts []deploy.Host) error
-	// Live gives what each host has; nil for one that has nothing of the app's yet.
-	Live(ctx context.Context, hosts []deploy.Host) ([]*State, error)
+	// Live gives what each host has.
+	Live(ctx context.Context, hosts []deploy.Host) ([]Seen, error)
 	// Push brings a state to all hosts or to none, and sees that they work by it.
 	Push(ctx context.Context, hosts []deploy.Host, state State) error
 	// Settled reports whether nothing is left on the hosts that works by what was before the last Push.
 	Settled(ctx context.Context, hosts []deploy.Host) (bool, error)
+}
+
+// Seen is what one balancer host has of an app.
+type Seen struct {
+	Known  bool // it has something of the app's; the rest means nothing otherwise
+	State  State
+	Loaded bool // it works by it
 }
 
 // Drainer takes app hosts out of a balancer and puts them back. It implements deploy.Balancer, and is
@@ -37,6 +45,8 @@ type Drainer struct {
 	Report event.Reporter
 	// Wait is how long the requests that are open on a drained server may take to end.
 	Wait time.Duration
+	// Strict makes it a fault of code drain-open when requests are still open then, and no warning.
+	Strict bool
 
 	meant   Record
 	learned bool
@@ -55,8 +65,8 @@ func (d *Drainer) Ready(ctx context.Context, front []deploy.Host) error {
 		return err
 	}
 	var without []string
-	for i, state := range live {
-		if state == nil {
+	for i, one := range live {
+		if !one.Known {
 			without = append(without, front[i].Inventory().Name)
 		}
 	}
@@ -91,7 +101,7 @@ func (d *Drainer) Drains(ctx context.Context, front []deploy.Host) (map[string]w
 	if !even {
 		d.Report.Report(event.Event{Type: event.Warn, Phase: "check",
 			Msg: "check: a run that died has left the balancers apart; they are made equal"})
-		if err := d.Kind.Push(ctx, front, meant.state()); err != nil {
+		if err := d.Kind.Push(ctx, front, d.want(meant)); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +110,7 @@ func (d *Drainer) Drains(ctx context.Context, front []deploy.Host) (map[string]w
 }
 
 // Look gives what was meant last, and what each host says, without changing anything.
-func (d *Drainer) Look(ctx context.Context, front []deploy.Host) (Record, []*State, error) {
+func (d *Drainer) Look(ctx context.Context, front []deploy.Host) (Record, []Seen, error) {
 	live, err := d.Kind.Live(ctx, front)
 	if err != nil {
 		return Record{}, nil, err
@@ -111,18 +121,30 @@ func (d *Drainer) Look(ctx context.Context, front []deploy.Host) (Record, []*Sta
 	}
 	var files []State
 	for _, s := range live {
-		if s != nil {
-			files = append(files, *s)
+		if s.Known {
+			files = append(files, s.State)
 		}
 	}
-	meant, _ := Agree(records, files)
-	return meant, live, nil
+	return Agree(records, files), live, nil
+}
+
+// want is the state that a record asks for, of the servers that there are.
+func (d *Drainer) want(r Record) State {
+	s := r.state()
+	maps.DeleteFunc(s.Down, func(name string, _ bool) bool { return !d.Stands(name) })
+	maps.DeleteFunc(s.Warm, func(name string, _ int) bool { return !d.Stands(name) })
+	return s
+}
+
+// even reports whether all hosts work by what a record asks for.
+func (d *Drainer) even(r Record, live []Seen) bool {
+	want := d.want(r)
+	return !slices.ContainsFunc(live, func(s Seen) bool { return !s.Known || !s.Loaded || !want.equal(s.State) })
 }
 
 func (d *Drainer) learn(ctx context.Context, front []deploy.Host) (Record, bool, error) {
 	meant, live, err := d.Look(ctx, front)
-	even := !slices.ContainsFunc(live, func(s *State) bool { return s == nil || !meant.state().equal(*s) })
-	return meant, even, err
+	return meant, d.even(meant, live), err
 }
 
 // Drain implements deploy.Balancer. It is refused when none of the servers that would be left answers.
@@ -147,6 +169,10 @@ func (d *Drainer) Drain(ctx context.Context, front, servers []deploy.Host, why w
 		return err
 	}
 	d.tell(names, front, began, open)
+	if open != 0 && d.Strict {
+		return fault.New(fault.DrainOpen, "%s still had requests open after %s", strings.Join(names, ", "), d.Wait).On(names...).
+			Hint("they are out of service: no new request comes")
+	}
 	return nil
 }
 
@@ -206,10 +232,10 @@ func (d *Drainer) carry(ctx context.Context, front []deploy.Host, next Record) e
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(live, func(s *State) bool { return s == nil || !next.state().equal(*s) }) {
+	if d.even(next, live) {
 		return nil
 	}
-	return d.Kind.Push(ctx, front, next.state())
+	return d.Kind.Push(ctx, front, d.want(next))
 }
 
 // othersAnswer refuses to take out the last servers that answer.

@@ -71,19 +71,23 @@ type shelf struct {
 	live    map[string]*State
 	push    func(host string) error
 	settled atomic.Bool
+	stale   bool // swapped in, and not loaded
 	pushes  int
 }
 
 func (s *shelf) Ready(context.Context, []deploy.Host) error { return nil }
-func (s *shelf) Live(_ context.Context, hosts []deploy.Host) ([]*State, error) {
-	var list []*State
-	for _, h := range hosts {
-		list = append(list, s.live[h.Inventory().Name])
+func (s *shelf) Live(_ context.Context, hosts []deploy.Host) ([]Seen, error) {
+	list := make([]Seen, len(hosts))
+	for i, h := range hosts {
+		if one := s.live[h.Inventory().Name]; one != nil {
+			list[i] = Seen{Known: true, State: *one, Loaded: !s.stale}
+		}
 	}
 	return list, nil
 }
 func (s *shelf) Push(_ context.Context, hosts []deploy.Host, state State) error {
 	s.pushes++
+	s.stale = false
 	for _, h := range hosts {
 		if s.push != nil {
 			if err := s.push(h.Inventory().Name); err != nil {
@@ -334,21 +338,20 @@ func TestAgree(t *testing.T) {
 		records []Record
 		files   []State
 		want    string
-		even    bool
 	}{
-		"nothing":                           {[]Record{{}, {}}, []State{{}, {}}, "[]", true},
-		"all say so":                        {[]Record{first, first}, []State{down("a"), down("a")}, "[a]", true},
-		"noted on one host, done on none":   {[]Record{first, {}}, []State{{}, {}}, "[a]", false},
-		"done on one host":                  {[]Record{first, first}, []State{down("a"), {}}, "[a]", false},
-		"the newer note counts":             {[]Record{first, second}, []State{down("a"), down("a")}, "[a b]", false},
-		"put back on one host":              {[]Record{back, back}, []State{down("b"), down("a", "b")}, "[b]", false},
-		"noted to be put back, on one host": {[]Record{second, back}, []State{down("a", "b"), down("a", "b")}, "[b]", false},
-		"nobody noted it":                   {[]Record{{}, {}}, []State{down("z"), down("z")}, "[z]", true},
-		"nobody noted it, on one host":      {[]Record{{}, {}}, []State{down("z"), {}}, "[z]", false},
+		"nothing":                           {[]Record{{}, {}}, []State{{}, {}}, "[]"},
+		"all say so":                        {[]Record{first, first}, []State{down("a"), down("a")}, "[a]"},
+		"noted on one host, done on none":   {[]Record{first, {}}, []State{{}, {}}, "[a]"},
+		"done on one host":                  {[]Record{first, first}, []State{down("a"), {}}, "[a]"},
+		"the newer note counts":             {[]Record{first, second}, []State{down("a"), down("a")}, "[a b]"},
+		"put back on one host":              {[]Record{back, back}, []State{down("b"), down("a", "b")}, "[b]"},
+		"noted to be put back, on one host": {[]Record{second, back}, []State{down("a", "b"), down("a", "b")}, "[b]"},
+		"nobody noted it":                   {[]Record{{}, {}}, []State{down("z"), down("z")}, "[z]"},
+		"nobody noted it, on one host":      {[]Record{{}, {}}, []State{down("z"), {}}, "[z]"},
 	} {
-		meant, even := Agree(c.records, c.files)
-		if got := fmt.Sprint(meant.state().DownNames()); got != c.want || even != c.even {
-			t.Errorf("%s: got %s, even %v, want %s, %v", name, got, even, c.want, c.even)
+		meant := Agree(c.records, c.files)
+		if got := fmt.Sprint(meant.state().DownNames()); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
 		for server, d := range meant.Out {
 			if server == "z" && !d.Hand {
@@ -356,9 +359,52 @@ func TestAgree(t *testing.T) {
 			}
 		}
 	}
-	if meant, _ := Agree([]Record{back}, []State{down("b")}); meant.Seq != back.Seq || !slices.Equal([]string{"b"}, meant.state().DownNames()) {
+	if meant := Agree([]Record{back}, []State{down("b")}); meant.Seq != back.Seq || !slices.Equal([]string{"b"}, meant.state().DownNames()) {
 		t.Errorf("got %+v", meant)
 	}
+}
+
+// A file that was put in place and never loaded counts for nothing.
+func TestWhatIsNotLoadedIsPushedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t)
+	r.shelf.stale = true
+	if _, err := r.drainer().Drains(t.Context(), r.front); err != nil || r.shelf.pushes != 1 {
+		t.Errorf("%d pushes, %v", r.shelf.pushes, err)
+	}
+}
+
+// A server is warmed in by steps; whoever finds a run dead in the middle gives it its own weight.
+func TestWarmingIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		if err := r.drainer().Drain(t.Context(), r.front, r.apps[2:], why(true)); err != nil {
+			t.Fatal(err)
+		}
+		var weights []int
+		r.shelf.push = func(host string) error {
+			if host == "lb2" {
+				weights = append(weights, r.shelf.live["lb1"].Warm["app3"])
+			}
+			return nil
+		}
+		began := time.Now()
+		if err := r.drainer().WarmIn(t.Context(), r.front, "app3", time.Minute); err != nil || time.Since(began) != time.Minute {
+			t.Errorf("took %v, %v", time.Since(began), err)
+		}
+		if fmt.Sprint(weights) != "[2 5 10 0]" { // of 20
+			t.Errorf("weights were %v", weights)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Second, stop)
+		if err := r.drainer().WarmIn(ctx, r.front, "app3", time.Minute); err == nil || r.shelf.live["lb1"].Warm["app3"] != 5 {
+			t.Errorf("stopped in the middle: %v, %+v", err, r.shelf.live["lb1"])
+		}
+		if _, err := r.drainer().Drains(t.Context(), r.front); err != nil || len(r.shelf.live["lb2"].warm()) != 0 {
+			t.Errorf("the next command leaves %+v, %v", r.shelf.live["lb2"], err)
+		}
+	})
 }
 
 // FuzzReadRecord: whatever stands in the file, it is read or is none, and what follows from it is sound.

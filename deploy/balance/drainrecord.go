@@ -20,6 +20,8 @@ type Record struct {
 	Back []string                `json:"back,omitempty"`
 	// Warm are servers that were put back by hand with another weight than their own.
 	Warm map[string]int `json:"warm,omitempty"`
+	// Ramp are servers whose weight a run is raising: whoever finds it gives them their own.
+	Ramp map[string]int `json:"ramp,omitempty"`
 }
 
 const (
@@ -38,7 +40,7 @@ func ReadRecord(content []byte) Record {
 }
 
 func (r *Record) check() error {
-	if r.Seq < 0 || len(r.Out)+len(r.Back)+len(r.Warm) > maxServers {
+	if r.Seq < 0 || len(r.Out)+len(r.Back)+len(r.Warm)+len(r.Ramp) > maxServers {
 		return errors.New("impossible numbers")
 	}
 	for name, d := range r.Out {
@@ -46,15 +48,17 @@ func (r *Record) check() error {
 			return fmt.Errorf("server %.80q: %w", name, err)
 		}
 	}
-	for name, w := range r.Warm {
-		if w < 1 || w > maxWeight {
-			return fmt.Errorf("server %.80q has weight %d", name, w)
+	for _, weights := range []map[string]int{r.Warm, r.Ramp} {
+		for name, w := range weights {
+			if w < 1 || w > maxWeight {
+				return fmt.Errorf("server %.80q has weight %d", name, w)
+			}
 		}
 	}
 	return nil
 }
 
-// next is the record that follows: a copy with the next number, in which nobody is being put back.
+// next is the record that follows: a copy with the next number, in which nobody is being put back or raised.
 func (r Record) next() Record {
 	n := Record{Seq: r.Seq + 1, Out: map[string]wire.Drained{}, Warm: map[string]int{}}
 	maps.Copy(n.Out, r.Out)
@@ -86,9 +90,18 @@ func (r Record) puts(servers []string, weight int) Record {
 	return n
 }
 
+// ramps is the record of a step on a server's way to its own weight.
+func (r Record) ramps(server string, weight int) Record {
+	n := r.puts([]string{server}, 0)
+	n.Ramp = map[string]int{server: weight}
+	return n
+}
+
 // state is what the balancer's files should say.
 func (r Record) state() State {
-	s := State{Down: map[string]bool{}, Warm: maps.Clone(r.Warm)}
+	s := State{Down: map[string]bool{}, Warm: map[string]int{}}
+	maps.Copy(s.Warm, r.Warm)
+	maps.Copy(s.Warm, r.Ramp)
 	for name := range r.Out {
 		s.Down[name] = true
 	}
@@ -97,25 +110,23 @@ func (r Record) state() State {
 
 // Agree finds out what was meant, given what each host notes and what its file says. A server that a
 // file has as down and that nobody has noted stays down, as drained by hand: somebody else's note, or none.
-// even reports whether all files say so already.
-func Agree(records []Record, files []State) (meant Record, even bool) {
+func Agree(records []Record, files []State) Record {
+	var newest Record
 	for _, r := range records {
-		if r.Seq >= meant.Seq {
-			meant = r
+		if r.Seq >= newest.Seq {
+			newest = r
 		}
 	}
-	back := meant.Back
-	seq := meant.Seq
-	meant = meant.next()
-	meant.Seq = seq
+	meant := newest.next()
+	meant.Seq = newest.Seq
 	for _, f := range files {
 		for _, name := range f.DownNames() {
-			if _, known := meant.Out[name]; !known && !slices.Contains(back, name) {
+			if _, known := meant.Out[name]; !known && !slices.Contains(newest.Back, name) {
 				meant.Out[name] = wire.Drained{By: "unknown", Run: "unknown", Reason: "it is down in the balancer's file, and nobody noted why", Hand: true}
 			}
 		}
 	}
-	return meant, !slices.ContainsFunc(files, func(f State) bool { return !meant.state().equal(f) })
+	return meant
 }
 
 // equal reports whether two states come to the same.

@@ -52,6 +52,8 @@ const (
 	RestartFailed     Code = "restart-failed"
 	ReleaseNotLive    Code = "release-not-live"
 	HealthFailed      Code = "health-failed"
+	GateFailed        Code = "gate-failed"
+	DrainOpen         Code = "drain-open"
 	RollbackFailed    Code = "rollback-failed"
 	RollbackNone      Code = "rollback-none"
 	ReleaseUnknown    Code = "release-unknown"

@@ -22,12 +22,15 @@ type Variant struct {
 	BreakImport bool
 	// BreakHealth makes /healthz answer 500.
 	BreakHealth bool
+	// FailEvery makes each worker answer 500 to every so many requests for the page, 0 to none.
+	FailEvery int
 	// FailHookOn names the host on which scripts/release.sh exits 7.
 	FailHookOn string
 }
 
 // Named gives the variants the tests speak of: v1, v2, v3-import, v3-health, v3-hook (fails on
-// app3), and slow, a version whose import takes 3 s.
+// app3), slow, a version whose import takes 3 s, and flaky, which answers 500 to 2 % of the requests for its
+// page while its health check passes.
 func Named(name string) (Variant, error) {
 	switch name {
 	case "v1", "v2":
@@ -38,6 +41,8 @@ func Named(name string) (Variant, error) {
 		return Variant{Version: name, BreakHealth: true}, nil
 	case "v3-hook":
 		return Variant{Version: name, FailHookOn: "app3"}, nil
+	case "flaky":
+		return Variant{Version: name, FailEvery: 50}, nil
 	case "slow":
 		return Variant{Version: name, ImportTime: 3 * time.Second}, nil
 	}
@@ -92,8 +97,8 @@ func copyEntry(to, from string, d fs.DirEntry) error {
 // writeDifferences also adds one file that only this version has, so that going from one version
 // to the next adds, changes and removes.
 func writeDifferences(dir string, v Variant) error {
-	settings := fmt.Sprintf("VERSION = %q\nIMPORT_SECONDS = %g\nIMPORT_WORKS = %s\nHEALTHY = %s\n",
-		v.Version, v.ImportTime.Seconds(), python(!v.BreakImport), python(!v.BreakHealth))
+	settings := fmt.Sprintf("VERSION = %q\nIMPORT_SECONDS = %g\nIMPORT_WORKS = %s\nHEALTHY = %s\nFAIL_EVERY = %d\n",
+		v.Version, v.ImportTime.Seconds(), python(!v.BreakImport), python(!v.BreakHealth), v.FailEvery)
 	statics := filepath.Join(dir, "frontend", "statics")
 	own, err := filepath.Glob(filepath.Join(statics, "only-*.txt"))
 	if err != nil {

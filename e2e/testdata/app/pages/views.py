@@ -1,3 +1,4 @@
+import itertools
 import os
 import time
 
@@ -9,8 +10,12 @@ from pages import release
 from pages.models import Note
 from swiper import variant
 
+asked = itertools.count(1)
+
 
 def index(request):
+    if variant.FAIL_EVERY and next(asked) % variant.FAIL_EVERY == 0:
+        return HttpResponse("failed on purpose\n", status=500, content_type="text/plain")
     return render(request, "pages/index.html", {"facts": release.facts()})
 
 
