@@ -54,6 +54,9 @@ chaos: ## strikes a release everywhere (CHAOS_PART=i/n: a part) and writes docs/
 	@mkdir -p dist/chaos
 	GODEPLOY_CHAOS=all GODEPLOY_CHAOS_PART=$(CHAOS_PART) GODEPLOY_CHAOS_RESULTS=$(CHAOS_BOOK) go test -count=1 -timeout 24h ./e2e/chaos; rc=$$?; \
 	  GODEPLOY_CHAOS_RESULTS=$(CHAOS_BOOK) GODEPLOY_CHAOS_PAGE=$(CURDIR)/docs/reliability.md go test -count=1 -run 'TestPage$$' ./e2e/chaos && exit $$rc
+ifeq ($(ROOT),0)
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_CHAOS_CUTS=50 GODEPLOY_CHAOS_REQUESTS=200000 go test -count=1 -v -timeout 4h -run 'TestAPowerCutInARelease|TestTwentyReleasesUnderLoad' -parallel 1 ./e2e
+endif
 	go test -race -shuffle=on -count=$(CHAOS) -timeout 60m ./hooks ./internal/helper ./internal/wire ./sshx ./deploy/overssh ./sync/synctest
 	go test -race -count=1 -timeout 60m -run 'Any|Random' ./deploy ./sync -rapid.checks=$$((100 * $(CHAOS)))
 	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
