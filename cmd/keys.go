@@ -18,10 +18,10 @@ import (
 
 func keysCommand() *command {
 	return &command{
-		Name: "keys", Group: groupAccess, Usage: "who may log in, and host keys", Args: "generate | push | list | revoke | trust [ENV]",
+		Name: "keys", Group: groupAccess, Usage: "who may log in, and host keys", Args: "generate | push | list | revoke | rotate | trust [ENV]",
 		Examples: []string{"godeploy keys generate", "godeploy keys push prod", "godeploy keys list prod", "godeploy keys trust prod"},
 		About:    "docs/keys.md tells the whole way of a key, from its making to its end.",
-		Sub:      []*command{keysGenerateCommand(), keysPushCommand(), keysListCommand(), keysRevokeCommand(), keysTrustCommand()},
+		Sub:      []*command{keysGenerateCommand(), keysPushCommand(), keysListCommand(), keysRevokeCommand(), keysRotateCommand(), keysTrustCommand()},
 	}
 }
 

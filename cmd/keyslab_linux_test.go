@@ -31,6 +31,7 @@ type keysLab struct {
 const (
 	aliceID       = 20001
 	bobID         = 20002
+	carolID       = 20003
 	alicePassword = "correct horse 42"
 )
 
@@ -47,7 +48,7 @@ func newKeysLab(t *testing.T, helper bool, config ...string) *keysLab {
 	}
 	l := &keysLab{machine: newMachine(t), dir: dir, home: filepath.Join(dir, "alice"), port: freeTCPPort(t)}
 	l.Now = time.Now
-	for name, id := range map[string]int{"alice": aliceID, "bob": bobID, "root": 0} {
+	for name, id := range map[string]int{"alice": aliceID, "bob": bobID, "carol": carolID, "root": 0} {
 		l.must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 		l.must(t, os.Chown(filepath.Join(dir, name), id, id))
 	}
@@ -87,9 +88,10 @@ app1 = { role = "app", address = "127.0.0.1", port = %d, host_key = %q }
 func (l *keysLab) accounts(t *testing.T) {
 	hash := strings.TrimSpace(string(l.output(t, "openssl", "passwd", "-6", alicePassword)))
 	l.put(t, "passwd", fmt.Sprintf("root:x:0:0::%[1]s/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"+
-		"alice:x:%[2]d:%[2]d::%[1]s/alice:/bin/sh\nbob:x:%[3]d:%[3]d::%[1]s/bob:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n", l.dir, aliceID, bobID))
-	l.put(t, "group", fmt.Sprintf("root:x:0:\nalice:x:%d:\nbob:x:%d:\nnogroup:x:65534:\n", aliceID, bobID))
-	l.put(t, "shadow", "root:*:19000::::::\nalice:"+hash+":19000:0:99999:7:::\nbob:!:19000:0:99999:7:::\nnobody:"+hash+":19000:0:99999:7:::\n")
+		"alice:x:%[2]d:%[2]d::%[1]s/alice:/bin/sh\nbob:x:%[3]d:%[3]d::%[1]s/bob:/bin/sh\n"+
+		"carol:x:%[4]d:%[4]d::%[1]s/carol:/bin/sh\n", l.dir, aliceID, bobID, carolID))
+	l.put(t, "group", fmt.Sprintf("root:x:0:\nalice:x:%d:\nbob:x:%d:\ncarol:x:%d:\nnogroup:x:65534:\n", aliceID, bobID, carolID))
+	l.put(t, "shadow", "root:*:19000::::::\nalice:"+hash+":19000:0:99999:7:::\nbob:!:19000:0:99999:7:::\ncarol:"+hash+":19000:0:99999:7:::\n")
 	l.must(t, os.Chmod(filepath.Join(l.dir, "shadow"), 0o600))
 }
 

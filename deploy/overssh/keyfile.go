@@ -147,9 +147,9 @@ func (p *plain) writeKeys(ctx context.Context, req wire.KeyFileRequest) (wire.Ke
 	case last == "stale":
 		return wire.KeyFileReply{Path: req.Path, Stale: true}, nil
 	case strings.Contains(last, "No space left") || strings.Contains(last, "quota"):
-		return wire.KeyFileReply{}, fault.New(fault.DiskFull, "no room left to write %s", req.Path).Fact("| %.200s", last)
+		return wire.KeyFileReply{}, fault.New(fault.DiskFull, "no room left to write %s", req.Path).Fact("| %.1000s", last)
 	default:
-		return wire.KeyFileReply{}, fault.New(fault.AccountRefused, "%s cannot be written", req.Path).Fact("| %.200s", strings.TrimPrefix(last, "no ")).
+		return wire.KeyFileReply{}, fault.New(fault.AccountRefused, "%s cannot be written", req.Path).Fact("| %.1000s", strings.TrimPrefix(last, "no ")).
 			Hint("see ls -ld and lsattr -d for the file and its folder: its owner, its mode, an immutable flag, a read-only disk")
 	}
 }
