@@ -1,12 +1,14 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"godeploy/deploy/access"
 	"godeploy/internal/fault"
 	"godeploy/inventory"
 )
@@ -102,6 +104,11 @@ func findings(file *inventory.File, env *inventory.Env) []finding {
 	}
 	for _, f := range file.Findings(env.Name) {
 		all = append(all, finding{File: f.Pos.File, Line: f.Pos.Line, Column: f.Pos.Col, Msg: f.Msg, Hint: f.Cause})
+	}
+	_, err := access.People(env)
+	for _, f := range fault.All(err) {
+		pos := file.Origin(env.Name, "people")
+		all = append(all, finding{File: cmp.Or(pos.File, file.Path), Line: pos.Line, Column: pos.Col, Key: "people", Msg: f.Msg, Hint: f.Cause})
 	}
 	from := env.Sync.From
 	if !filepath.IsAbs(from) {

@@ -3,12 +3,14 @@ package cmd
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"godeploy/deploy/access"
+	"godeploy/internal/event"
 	"godeploy/internal/fault"
 
 	"github.com/urfave/cli/v2"
@@ -17,20 +19,31 @@ import (
 func keysGenerateCommand() *command {
 	return &command{
 		Name: "generate", Group: groupAccess, Usage: "make a key pair to log in with",
-		Examples: []string{"godeploy keys generate", "godeploy keys generate --name ci_ed25519 --comment ci@runner --no-passphrase"},
+		Args: "[--on-server ENV]", MaxArgs: 1,
+		Examples: []string{"godeploy keys generate", "godeploy keys generate --name ci_ed25519 --comment ci@runner --no-passphrase",
+			"godeploy keys generate --on-server prod"},
 		About: "An ed25519 pair in OpenSSH's format: ~/.ssh/NAME, readable by you alone and locked by a passphrase that is\n" +
-			"asked for, and ~/.ssh/NAME.pub. godeploy keys push brings it to the hosts.",
+			"asked for, and ~/.ssh/NAME.pub. godeploy keys push brings it to the hosts.\n" +
+			"With --on-server each app server gets a key of its own for the app's owner, to fetch code with: the public halves\n" +
+			"are printed, the private ones never leave the servers, and a key that is there is shown, not replaced.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "name", Value: "id_ed25519", Usage: "file `NAME` below ~/.ssh, or a path"},
 			&cli.StringFlag{Name: "comment", Usage: "`TEXT` that tells whose it is; default: you@this-machine"},
 			&cli.BoolFlag{Name: "no-passphrase", Usage: "whoever can read the file can use it: for machines that nobody sits at"},
 			&cli.BoolFlag{Name: "force", Usage: "replace a pair that is there"},
+			&cli.BoolFlag{Name: "on-server", Usage: "make it on the app servers of ENV, for the app's owner"},
 		},
 		Run: runKeysGenerate,
 	}
 }
 
 func runKeysGenerate(ctx context.Context, c *call) error {
+	if c.flags.Bool("on-server") {
+		return c.deployKeys(ctx)
+	}
+	if len(c.words) > 0 {
+		return c.leftover(c.words[0])
+	}
 	path, err := c.newKeyPath(c.flags.String("name"))
 	if err != nil {
 		return err
@@ -101,4 +114,49 @@ func (c *call) newPassphrase(ctx context.Context) ([]byte, error) {
 		}
 		return told[0], nil
 	})
+}
+
+// deployKeyView is one server's own key for JSON.
+type deployKeyView struct {
+	Host   string `json:"host"`
+	User   string `json:"user"`
+	Public string `json:"public"`
+}
+
+// deployKeys shows the keys of the servers themselves, and makes those that are missing.
+func (c *call) deployKeys(ctx context.Context) error {
+	if c.flags.Bool("force") || c.flags.String("comment") != "" {
+		return usagef("--on-server goes with neither --force nor --comment").Hint("a key on a server is never replaced")
+	}
+	if err := c.takeEnv(); err != nil {
+		return err
+	}
+	name := c.flags.String("name")
+	switch {
+	case len(c.words) > 0:
+		return c.leftover(c.words[0])
+	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || name == "":
+		return usagef("%q is no name for a key file on a server", name).Hint("letters, digits, _ and -")
+	}
+	hosts, err := c.serviceHosts()
+	if err != nil {
+		return err
+	}
+	if err := c.agree(ctx, "Make a key of their own on", len(hosts)); err != nil {
+		return err
+	}
+	d := c.newKeysDoor(event.Discard{}, nil)
+	defer d.close()
+	list, err := c.keysFleet(d, event.Discard{}).DeployKeys(ctx, hosts, name)
+	views, rows := []deployKeyView{}, [][]string{}
+	for _, k := range list {
+		if k.Err == nil {
+			views = append(views, deployKeyView{k.Host, k.User, k.Key.Public()})
+			rows = append(rows, []string{k.Host, k.User, k.Key.Public()})
+		}
+	}
+	if c.looks().mode == "json" {
+		return errors.Join(err, c.document(views))
+	}
+	return errors.Join(err, table(c.sys.Stdout, []string{"HOST", "USER", "PUBLIC KEY"}, rows))
 }

@@ -1,10 +1,12 @@
 package cmd
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -141,5 +143,74 @@ func TestRotate(t *testing.T) {
 	l.lets(t, l.old+".old", false)
 	if left, err := os.Stat(filepath.Join(l.Dir, ".godeploy", "rotate-prod.json")); err == nil {
 		t.Errorf("left behind: %s", left.Name())
+	}
+}
+
+// A server's own key is made once, for the account that asks, and shown from then on.
+func TestGenerateOnServer(t *testing.T) {
+	t.Parallel()
+	for _, helper := range []bool{true, false} {
+		l := newKeysLab(t, helper)
+		code, first := l.keysRun("generate", "--on-server", "prod", "--name", "deploy_key")
+		public, err := os.ReadFile(filepath.Join(l.home, ".ssh", "deploy_key.pub"))
+		if code != 0 || err != nil || !strings.Contains(first, strings.TrimSpace(string(public))) || !strings.Contains(string(public), "alice@app1") {
+			t.Fatalf("got exit %d, %v\n%s", code, err, first)
+		}
+		info, err := os.Stat(filepath.Join(l.home, ".ssh", "deploy_key"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the private half: %v, %v", info.Mode(), err)
+		}
+		if code, again := l.keysRun("generate", "--on-server", "prod", "--name", "deploy_key"); code != 0 || again != first {
+			t.Errorf("got exit %d\n%s\nwant\n%s", code, again, first)
+		}
+		if code, said := l.keysRun("generate", "--on-server", "prod", "--name", "../x"); code != exitUsage {
+			t.Errorf("a path for a name: got exit %d\n%s", code, said)
+		}
+	}
+}
+
+// answeringTTY gives one answer to every question and counts them.
+type answeringTTY struct {
+	answer string
+	asked  *atomic.Int32
+}
+
+func (answeringTTY) Read([]byte) (int, error)    { return 0, io.EOF }
+func (answeringTTY) Write(p []byte) (int, error) { return len(p), nil }
+func (answeringTTY) Close() error                { return nil }
+func (answeringTTY) Restore()                    {}
+
+func (a answeringTTY) ReadPassword() ([]byte, error) {
+	a.asked.Add(1)
+	return []byte(a.answer), nil
+}
+
+// A key with a passphrase: made with two questions, proven with one, and neither passphrase nor password is told.
+func TestGenerateAndPushWithAPassphrase(t *testing.T) {
+	t.Parallel()
+	l := newKeysLab(t, true)
+	var asked atomic.Int32
+	const passphrase = "open sesame 7"
+	l.OpenTTY = func() (TTY, error) { return answeringTTY{passphrase, &asked}, nil }
+	l.must(t, os.RemoveAll(filepath.Dir(l.file())))
+	code, made := l.keysRun("generate", "--name", "mine", "--comment", "me@here")
+	path := filepath.Join(l.Home, ".ssh", "mine")
+	if code != 0 || asked.Load() != 2 || !strings.Contains(made, strings.TrimSpace(l.public(path))) {
+		t.Fatalf("got exit %d after %d questions\n%s", code, asked.Load(), made)
+	}
+	asked.Store(0)
+	code, said := l.keysRun("push", "prod", "--key", path+".pub", "--password-stdin")
+	if code != 0 || asked.Load() != 1 || l.content(t) != restricted+l.public(path) {
+		t.Errorf("got exit %d after %d questions, the file is %q\n%s", code, asked.Load(), l.content(t), said)
+	}
+	log, _ := filepath.Glob(filepath.Join(l.Dir, ".godeploy", "runs", "*"))
+	for _, file := range append(log, path) {
+		b, err := os.ReadFile(file)
+		if err != nil || strings.Contains(string(b), passphrase) || strings.Contains(string(b), alicePassword) {
+			t.Errorf("%s tells a secret, or cannot be read: %v", file, err)
+		}
+	}
+	if len(log) == 0 || strings.Contains(said+made, passphrase) || strings.Contains(said, alicePassword) {
+		t.Errorf("%d logs; it says\n%s", len(log), said)
 	}
 }
