@@ -160,9 +160,7 @@ func (t *tuning) each(ctx context.Context, from int, do func(context.Context, de
 
 func (t *tuning) apply(ctx context.Context) error {
 	act := func(ctx context.Context, h deploy.Host, w tune.Want) (tune.Outcome, error) {
-		holder := t.c.holder()
-		holder.Command, holder.Since = "tune", t.c.sys.Now()
-		if err := tune.Lock(ctx, h, holder); err != nil {
+		if err := t.lock(ctx, h); err != nil {
 			return tune.Outcome{}, err
 		}
 		return t.tuner.Apply(ctx, h, w)
@@ -172,6 +170,20 @@ func (t *tuning) apply(ctx context.Context) error {
 		return err
 	}
 	return t.each(ctx, 1, act)
+}
+
+// lock keeps releases away meanwhile. Without the helper the lock lies in the app's folder, and a host that has
+// none, such as one for nginx, has no release to keep away.
+func (t *tuning) lock(ctx context.Context, h deploy.Host) error {
+	if h.Facts().Hash == "" {
+		state, err := h.State(ctx, nil)
+		if err != nil || !state.Exists || !state.Writable {
+			return err
+		}
+	}
+	holder := t.c.holder()
+	holder.Command, holder.Since = "tune", t.c.sys.Now()
+	return tune.Lock(ctx, h, holder)
 }
 
 // restart restarts what must be, nginx by a reload and the app as `godeploy restart` does, and looks again.

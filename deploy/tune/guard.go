@@ -45,8 +45,9 @@ while [ $i -lt $t ]; do
   sleep 1; i=$((i+1))
 done
 if [ $how = undone ]; then
-  n=0
+  n=0 units=
   for f; do
+    case $f in /etc/systemd/*) units=yes;; esac
     if [ -f "$r/kept/$n" ]; then
       cp -p -- "$r/kept/$n" "$f.godeploy-undo" && mv -f -- "$f.godeploy-undo" "$f" || how=failed
     else
@@ -56,11 +57,11 @@ if [ $how = undone ]; then
     n=$((n+1))
   done
   while read -r s; do sysctl -q -w "$s" || how=failed; done <"$r/kept/sysctl"
-  ! command -v systemctl >/dev/null 2>&1 || systemctl daemon-reload || how=failed
+  [ -z "$units" ] || systemctl daemon-reload || how=failed
 fi
 rm -rf -- "$r/kept"
 echo $how >"$r/done.new"; chmod 0644 "$r/done.new"; mv "$r/done.new" "$r/done"
-sleep 60
+sleep $t
 rm -rf -- "$r"' guard "$@" </dev/null >/dev/null 2>&1 &
 echo "$r"`
 
