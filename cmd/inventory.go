@@ -15,8 +15,8 @@ import (
 
 func inventoryCommand() *command {
 	return &command{
-		Name: "inventory", Group: groupFile, Usage: "what godeploy.toml says about the servers", Args: "show [ENV]",
-		Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json"},
+		Name: "inventory", Group: groupFile, Usage: "what godeploy.toml says about the servers", Args: "show|graph [ENV]",
+		Examples: []string{"godeploy inventory show", "godeploy inventory graph prod", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json"},
 		Sub: []*command{{
 			Name: "show", Group: groupFile, Usage: "the hosts, with everything they take from roles and defaults", Args: "[ENV]", Env: true,
 			Examples: []string{"godeploy inventory show", "godeploy inventory show prod -l role:app", "godeploy inventory show prod --json",
@@ -26,7 +26,7 @@ func inventoryCommand() *command {
 				"written there: trust that host's key once with keys trust.",
 			Flags: []cli.Flag{&cli.BoolFlag{Name: "ssh-config", Usage: "print Host blocks for ~/.ssh/config"}},
 			Run:   runInventoryShow,
-		}},
+		}, inventoryGraphCommand()},
 	}
 }
 
