@@ -91,14 +91,13 @@ func (k NginxKind) Settled(ctx context.Context, hosts []deploy.Host) (bool, erro
 	n := k.over(hosts)
 	settled := make([]bool, len(hosts))
 	err := n.each(ctx, func(ctx context.Context, i int, h deploy.Host) error {
-		all, err := n.root().processes(ctx, h)
+		all, master, problem, err := n.root().masterIn(ctx, h)
 		if err != nil {
 			return err
 		}
-		master, err := masterOf(all, k.Env.Nginx.Conf)
 		_, leaving := workersOf(all, master)
 		settled[i] = len(leaving) == 0
-		return err
+		return problem
 	})
 	return !slices.Contains(settled, false), err
 }

@@ -99,11 +99,12 @@ func (n *Nginx) lookAt(ctx context.Context, h deploy.Host, files []File) (Live, 
 		}
 		l.Files = append(l.Files, one)
 	}
-	all, err := n.root().processes(ctx, h)
-	if err != nil {
+	var all []process
+	var err error
+	if all, l.master, l.Problem, err = n.root().masterIn(ctx, h); err != nil {
 		return l, err
 	}
-	if l.master, l.Problem = masterOf(all, n.Env.Nginx.Conf); l.Problem == nil {
+	if l.Problem == nil {
 		var leaving []process
 		l.workers, leaving = workersOf(all, l.master)
 		l.Leaving = len(leaving)

@@ -61,6 +61,24 @@ func parseProcesses(text string) []process {
 	return all
 }
 
+// masterIn looks for the master. A worker that was just forked has its master's name for a moment: several
+// are looked at again before they are believed. problem is why there is no one master.
+func (r root) masterIn(ctx context.Context, h deploy.Host) (all []process, master process, problem, err error) {
+	for try := 0; ; try++ {
+		if all, err = r.processes(ctx, h); err != nil {
+			return all, master, nil, err
+		}
+		master, problem = masterOf(all, r.env.Nginx.Conf)
+		masters := slices.DeleteFunc(slices.Clone(all), func(p process) bool { return !p.master() })
+		if problem == nil || len(masters) < 2 || try == 10 {
+			return all, master, problem, nil
+		}
+		if err := deploy.Pause(ctx, pollTime); err != nil {
+			return all, master, problem, err
+		}
+	}
+}
+
 // masterOf gives the one master that reads a main file.
 func masterOf(all []process, conf string) (process, error) {
 	var masters, others []process
