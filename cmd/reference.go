@@ -102,6 +102,7 @@ const cliIntroduction = `# The command line
 - The exit code says in which state the fleet is: exit-codes.md. Errors have a code of their own: errors.md, or ` + "`godeploy help CODE`" + `.
 - Output is drawn live on a terminal, in folded sections on GitHub and GitLab, else as plain lines. NO_COLOR, FORCE_COLOR, TERM=dumb and
   CI are obeyed.
+- In a GitHub job a run is added to the summary of the job, and the steps behind it find ` + "`release`, `status` and `exit`" + ` in its outputs.
 - The first Ctrl-C (or SIGTERM) stops at the next safe point, the second one at once; after SIGTERM that comes by itself after 5 s.
 - Every run of a command that acts is recorded in ` + "`.godeploy/runs`" + ` (the last 50); ` + "`-l @failed`" + ` takes the hosts that failed in the last one.
 `

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"godeploy/internal/event"
@@ -22,7 +23,7 @@ func (c *call) begin(first event.Event) (event.Reporter, error) {
 		return nil, err
 	}
 	screen, tick := c.screen(greeting, now)
-	s := newStory(run, c.sys.Now, tick, veil{&c.mask, append([]sink{screen}, kept...)})
+	s := newStory(run, c.sys.Now, tick, veil{&c.mask, slices.Concat([]sink{screen}, kept, c.forActions())})
 	c.mu.Lock()
 	c.story, c.runFile = s, runFile
 	c.mu.Unlock()
