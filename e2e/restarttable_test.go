@@ -36,14 +36,17 @@ func TestRestartTable(t *testing.T) {
 	if text, err := os.ReadFile(file); err == nil {
 		must(t, json.Unmarshal(text, &all))
 	}
-	_, o := newRestarts(t)
+	rows := slices.DeleteFunc(restartRows(), func(row restartRow) bool {
+		return !strings.Contains(fmt.Sprintf("%s %s %s", row.server, row.way, row.odd), os.Getenv("GODEPLOY_RESTART_ROW"))
+	})
+	var o *operator
+	if len(rows) > 0 { // else the page is written anew from what was seen
+		_, o = newRestarts(t)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Hour)
 	defer cancel()
 	for n := range times {
-		for _, row := range restartRows() {
-			if !strings.Contains(fmt.Sprintf("%s %s %s", row.server, row.way, row.odd), os.Getenv("GODEPLOY_RESTART_ROW")) {
-				continue
-			}
+		for _, row := range rows {
 			got := row.run(ctx, o)
 			wrong := row.judge(got)
 			all = append(all, restartRun{row.server, row.way, row.odd, got.verdict, got.serves, got.load.Requests, got.load.Failed, got.load.Slowest, wrong})

@@ -173,7 +173,12 @@ func (m systemd) systemctl(ctx context.Context, h deploy.Host, words ...string) 
 	return err
 }
 
+// start forgives a unit first what has failed: one that was started too often with broken code would not be
+// started with good code either.
 func (m systemd) start(ctx context.Context, h deploy.Host) error {
+	if props, err := m.show(ctx, h); err == nil && props["ActiveState"] == "failed" {
+		_ = m.systemctl(ctx, h, "reset-failed", m.unit()) // where it is not allowed the start may still be
+	}
 	return m.systemctl(ctx, h, "start", m.unit())
 }
 

@@ -171,9 +171,13 @@ func (s *Service) end(ctx context.Context, h deploy.Host, p wire.Proc, signal st
 // no error.
 func (s *Service) kill(ctx context.Context, h deploy.Host, p wire.Proc, name string) error {
 	var err error
-	if uid := h.Facts().UID; uid == 0 || uid == p.UID || !s.env.SSH.Sudo {
+	owner := deploy.OwnerUser(s.env)
+	switch uid := h.Facts().UID; {
+	case uid == 0 || uid == p.UID || !s.env.SSH.Sudo:
 		err = h.Signal(ctx, wire.SignalRequest{PID: p.PID, Start: p.Start, Signal: name})
-	} else {
+	case owner != "": // whose shell sudo has to allow anyway
+		_, err = output(ctx, h, "sudo", "-n", "-u", owner, "--", "/bin/sh", "-c", `kill -"$1" "$2"`, "sh", name, strconv.Itoa(p.PID))
+	default:
 		_, err = output(ctx, h, "sudo", "-n", "kill", "-"+name, strconv.Itoa(p.PID))
 	}
 	if err != nil {
