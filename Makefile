@@ -58,6 +58,8 @@ ifeq ($(ROOT),0)
 	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_CHAOS_CUTS=50 GODEPLOY_CHAOS_REQUESTS=200000 go test -count=1 -v -timeout 4h -run 'TestAPowerCutInARelease|TestTwentyReleasesUnderLoad' -parallel 1 ./e2e
 endif
 	go test -race -shuffle=on -count=$(CHAOS) -timeout 60m ./hooks ./internal/helper ./internal/wire ./sshx ./deploy/overssh ./sync/synctest
+	GODEPLOY_SSH_SWEEP=2000 go test -count=1 -timeout 60m -run Generated ./sshx
+	GODEPLOY_SSH_SWEEP=0 go test -count=1 -timeout 60m -run DropsAfter ./sshx
 	go test -race -count=1 -timeout 60m -run 'Any|Random' ./deploy ./sync -rapid.checks=$$((100 * $(CHAOS)))
 	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | sed 's/func //'); do \

@@ -1,6 +1,7 @@
 package sshx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -51,9 +52,11 @@ func newConn(client *ssh.Client, raw *counted, t Target, hop *Conn, how conduct)
 		c.note(client.Wait())
 		_ = raw.Close() // the peer's end came first
 	})
-	if how.master {
+	switch {
+	case how.master:
 		c.sessions = newTurnstile(masterSessions) // the user's own sessions count as well
-	} else {
+	case deaf(client.ServerVersion()): // TCP's own questions find a dead one
+	default:
 		c.work.Go(func() { c.keepAlive(how.keepAlive, how.answer) })
 	}
 	return c
@@ -145,6 +148,10 @@ func (c *Conn) fail(why error) {
 	c.note(why)
 	_ = c.raw.Close() // the only thing that wakes everybody who waits on it
 }
+
+// deaf reports whether a server answers a global request with a message that x/crypto takes for the end of
+// the connection: tinysshd says that it does not implement them.
+func deaf(version []byte) bool { return bytes.HasPrefix(version, []byte("SSH-2.0-tinyssh")) }
 
 // errSilent is the reason when a keepalive got no answer.
 var errSilent = errors.New("the host stopped answering")

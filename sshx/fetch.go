@@ -52,13 +52,15 @@ func (p *Pool) fetchOver(ctx context.Context, t Target, hop *Conn) ([]HostKey, e
 		}
 		key, err := p.fetchOne(ctx, t, hop, algorithms)
 		var mismatch *ssh.AlgorithmNegotiationError
+		var hung *hangup
 		switch {
 		case err == nil:
 			keys = append(keys, key)
 		case errors.As(err, &mismatch):
 			offered, last = mismatch.RequestedAlgorithms, err
+		case errors.As(err, &hung) && len(keys) > 0: // dropbear dies of a type it names and has no key of
 		default:
-			return nil, err
+			return nil, plain(err)
 		}
 	}
 	if len(keys) == 0 {
@@ -89,5 +91,5 @@ func (p *Pool) fetchOne(ctx context.Context, t Target, hop *Conn, algorithms []s
 	if seen.key != nil {
 		return seen, nil
 	}
-	return HostKey{}, plain(err)
+	return HostKey{}, err
 }

@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -137,6 +138,56 @@ func TestHostKeyVerdictsAgreeWithOpenSSH(t *testing.T) {
 		m.check(c.name, c.text, c.want, false)
 	}
 	m.check("revoked for another host", at+ed+"\n@revoked [10.9.9.9]:1 "+ed, changed, true)
+}
+
+// knownSeeds is how many generated files CI looks at; GODEPLOY_SSH_SWEEP names another number.
+const knownSeeds = 40
+
+func TestGeneratedKnownHostsAgreeWithOpenSSH(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t, nil)
+	for seed := range sweep(t, knownSeeds) {
+		random := rand.New(rand.NewPCG(13, uint64(seed)))
+		text := m.generated(random)
+		file := filepath.Join(t.TempDir(), "known_hosts")
+		writeFile(t, file, text)
+		accepts, said := m.oracle(file)
+		c, err := pool(t, m.key, func(o *Options) { o.KnownHosts = []string{file} }).Dial(context.Background(), m.server.target())
+		if err == nil {
+			_ = c.Close()
+		}
+		if accepts != (err == nil) {
+			t.Fatalf("seed %d: ssh accepts: %v, godeploy: %v\n%s\nssh says %s", seed, accepts, err, text, said)
+		}
+	}
+}
+
+// generated writes a file of a few lines, right ones and wrong ones, in the ways there are to write them.
+func (m *matrix) generated(random *rand.Rand) string {
+	at := fmt.Sprintf("[127.0.0.1]:%d", m.server.port)
+	var b strings.Builder
+	for range 1 + random.IntN(5) {
+		name := pick(random, at, at, at, "127.0.0.1", "[127.0.0.1]:*", "*", "10.0.0.1,"+at, "!"+at+",*", "[10.0.0.1]:22", "other")
+		keys := m.has
+		if random.IntN(3) == 0 {
+			keys = m.alien
+		}
+		line := name + pick(random, " ", "\t", "  ") + keys[pick(random, "ed25519", "ecdsa", "rsa")]
+		switch random.IntN(12) {
+		case 0:
+			line = "@cert-authority " + line
+		case 1:
+			line = "@revoked " + at + " " + m.alien["ed25519"]
+		case 2:
+			line += " a comment"
+		case 3:
+			line = pick(random, "# "+line, "garbage", "", at+" ssh-newtype AAAAC25ldw==", "@what "+line, line[:len(line)-7])
+		case 4:
+			line = " \t" + line
+		}
+		b.WriteString(line + pick(random, "\n", "\n", "\r\n"))
+	}
+	return strings.TrimRight(b.String(), pick(random, "\n", "x"))
 }
 
 func TestHostCertificateVerdictsAgreeWithOpenSSH(t *testing.T) {

@@ -142,7 +142,9 @@ func (p *Pool) login(ctx context.Context, t Target, hop *Conn) (*Conn, error) {
 	// an answer from the one that then serves us proves that.
 	conn.work.Go(func() {
 		defer leave()
-		conn.ping(p.o.Timeout)
+		if !deaf(conn.client.ServerVersion()) {
+			conn.ping(p.o.Timeout)
+		}
 	})
 	return conn, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,9 @@ func (s *session) leave() { s.once.Do(s.conn.sessions.leave) }
 // the session is over.
 func (s *session) launch(ctx context.Context, request func() error) error {
 	_, err := within(ctx, s.conn, func() (struct{}, error) { return struct{}{}, request() }, func(struct{}) {})
+	if errors.Is(err, io.EOF) { // the request was not answered, and the connection lives
+		err = s.conn.lost(errors.New("the host closed the session when it was told what to run"))
+	}
 	if err != nil {
 		s.abandon(ssh.SIGTERM) // where ctx has ended the work may have begun all the same
 	}
