@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -295,7 +294,7 @@ func within[T any](ctx context.Context, c *Conn, request func() (T, error), drop
 		select {
 		case a := <-answered:
 			// The request may hear of the connection's end before we do.
-			if a.err != nil && (c.ended() || errors.Is(a.err, io.EOF) && c.endsSoon()) {
+			if a.err != nil && (c.ended() || endsWith(a.err) && c.endsSoon()) {
 				return none, c.endError()
 			}
 			return a.value, a.err

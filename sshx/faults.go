@@ -89,6 +89,12 @@ func isHangup(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
+// endsWith reports whether a request failed since its connection was about to end. The library gives io.EOF, or, for
+// a channel that was being opened, the type of the answer that never came.
+func endsWith(err error) bool {
+	return errors.Is(err, io.EOF) || strings.HasSuffix(err.Error(), "in response to channel open: <nil>")
+}
+
 // handshakeFault names the failure of a connection that was made.
 func (a *attempt) handshakeFault(err error) error {
 	t, via := a.target, viaOf(a.hop)
