@@ -81,7 +81,7 @@ func (r *configReader) criterion(name, patterns string) (bool, error) {
 	case "localuser":
 		return listed(patterns, r.c.user), nil
 	}
-	return false, fmt.Errorf("Match %s can only be answered by ssh itself, which is not installed here", name)
+	return false, fmt.Errorf("condition %s of Match can only be answered by ssh itself, which is not installed here", name)
 }
 
 // target is the host's name so far.

@@ -150,7 +150,7 @@ func (c *Client) Stream(ctx context.Context, kind Kind, req Checker, talk func(i
 	switch {
 	case blamesTalk(inner, r.err):
 		return context.Cause(inner).(talkFailed).error
-	case err != nil && r.err == nil:
+	case err != nil && r.err == nil && !errors.Is(err, io.ErrClosedPipe): // that host had all it wanted
 		return err
 	}
 	return r.into(kind, reply)
