@@ -139,10 +139,7 @@ func TestPushStopsBeforeAnyChange(t *testing.T) {
 		"port taken": {func(t *testing.T, n *Nginx, f *front) {
 			f.sh(t, "rm "+virtualRoot+"/"+siteFile)
 			f.stop(t)
-			l, err := net.Listen("tcp", f.there.Replace(n.Env.Nginx.Listen))
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := listenSoon(t, f.there.Replace(n.Env.Nginx.Listen))
 			t.Cleanup(func() { _ = l.Close() })
 			f.start(t)
 		}, fault.NginxPort, fmt.Sprintf("(process %d)", os.Getpid())},
@@ -289,4 +286,23 @@ func dieAt(fronts []*front, step int, run func()) bool {
 		f.stand(nil)
 	}
 	return count.Load() >= int64(step)
+}
+
+// listenSoon listens where an nginx did that was told to end: its workers may hold the port for a moment yet.
+func listenSoon(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-time.After(10 * time.Millisecond): // between two tries
+		}
+	}
 }

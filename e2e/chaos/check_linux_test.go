@@ -261,19 +261,25 @@ func (l *lab) afterNext(result *deploy.Result, err error) (f findings) {
 	return append(f, l.secret()...)
 }
 
-// leftover: what a dead run has left is gone, but two transfers that were cut may wait for their next try.
+// leftover: what a dead run has left is gone, but two transfers that were cut may wait for their next try, and the
+// folders of one release that nobody needs for the next one.
 func (l *lab) leftover(h string) (f findings) {
-	partial := 0
+	partial, retired := 0, 0
 	for _, dir := range []string{"releases", ".godeploy", ".godeploy/releases", ".godeploy/manifests"} {
 		entries, _ := os.ReadDir(filepath.Join(l.shop(h), dir))
 		for _, e := range entries {
 			switch name := e.Name(); {
 			case dir == "releases" && strings.HasSuffix(name, ".partial"):
 				partial++
+			case dir == "releases" && strings.HasPrefix(name, ".gone-"):
+				retired++
 			case strings.HasPrefix(name, ".gone-"), strings.HasSuffix(name, ".new"):
 				f.add("left: %s has %s/%s", h, dir, name)
 			}
 		}
+	}
+	if retired > 1 {
+		f.add("left: %s has %d trees that nobody needs", h, retired)
 	}
 	if partial > 2 {
 		f.add("left: %s has %d cut transfers", h, partial)
