@@ -266,6 +266,10 @@ func compareFolders(t *rapid.T, dir string, rules, extra []string) {
 		_, rsyncErr = runRsync(dir, append(args, "-rn", "--delete-before", "./", target+"/")...)
 	}
 	if err != nil || rsyncErr != nil {
+		// rsync 3.2.7 finds a "!" with something behind it in lists that have none, after "-sr //" and ":C".
+		if err == nil && strings.Contains(rsyncErr.Error(), "'!' rule has trailing characters") && !strings.Contains(strings.Join(rules, ""), "!") {
+			t.Skip("rsync reads a rule that nobody wrote")
+		}
 		if (err == nil) != (rsyncErr == nil) {
 			t.Fatalf("rules %q: we say %v, rsync says %v", rules, err, rsyncErr)
 		}

@@ -12,6 +12,7 @@ done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /usr/lib/uwsgi/plugins/python3_plugin.so ] || missing="$missing uwsgi-plugin-python3"
 [ -d /usr/lib/python3/dist-packages/django ] || missing="$missing python3-django"
+[ -e /etc/services ] || missing="$missing netbase"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -n "$missing" ] || exit 0
 echo "missing packages:$missing"
