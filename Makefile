@@ -38,11 +38,11 @@ test: ## everything but the booted hosts, which need root
 	@echo "The end-to-end tests on booted hosts need root and did NOT run: sudo make test"
 endif
 
-bench: helper ## godeploy against rsync, as root: all rows and docs/performance.md; LIST=1, QUICK=1, ROW='noop-* edit-11k', N=9, PAGE=1, DIR=/folder
+bench: helper ## godeploy against rsync, as root: all rows and docs/performance.md; LIST=1, QUICK=1, ROW='noop-* edit-11k', N=9, PAGE=1, DIR=/folder; CONTINUE=1 goes on with a run that was stopped
 	@mkdir -p dist/bench
 	CGO_ENABLED=0 go build -trimpath -tags embedhelper,urfave_cli_no_docs -ldflags '$(LDFLAGS)' -o dist/bench/godeploy ./cmd/godeploy
 	CGO_ENABLED=0 go build -trimpath -o dist/bench/bench ./e2e/bench
-	@dist/bench/bench -godeploy dist/bench/godeploy $(if $(LIST),-list) $(if $(QUICK),-quick) $(if $(PAGE),-page) $(if $(ROW),-row '$(ROW)') $(if $(N),-n $(N)) $(if $(DIR),-dir $(DIR))
+	@dist/bench/bench -godeploy dist/bench/godeploy $(if $(LIST),-list) $(if $(QUICK),-quick) $(if $(PAGE),-page) $(if $(CONTINUE),-continue) $(if $(ROW),-row '$(ROW)') $(if $(N),-n $(N)) $(if $(DIR),-dir $(DIR))
 
 bench-code: ## the packages' own benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
@@ -65,9 +65,18 @@ endif
 	  for f in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | sed 's/func //'); do \
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
+.PHONY: keys-sweep
+keys-sweep: ## kills keys push and keys rotate at every call that writes and at every piece of the connection, then 8 people push 50 keys each; as root, about 25 minutes
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_KEYS_SWEEP=all go test -count=1 -v -timeout 120m -run 'TestKeysSurviveKills|TestManyPushesLoseNoKey' ./cmd
+
 .PHONY: drain
-drain: ## a server is drained and put back under 50,000 one-shot requests, on booted hosts, as root
-	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_DRAIN_LOAD=50000 go test -race -count=1 -timeout 30m -v ./e2e -run TestDrainUnderLoad
+drain: ## the nginx and the HAProxy tier in full counts on booted hosts, as root: a drain under 50,000 one-shot requests, shares, ip_hash, assets over ten releases, the gate; writes docs/drain.md
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_DRAIN_PAGE=1 GODEPLOY_DRAIN_LOAD=50000 GODEPLOY_TEST_FULL=1 go test -race -count=1 -timeout 60m -parallel 1 -v ./e2e \
+	  -run '^(TestNginxTier|TestDrainUnderLoad|TestHaproxyTier|TestStaticFilesAreThereBeforeAndAfter|TestTheGateUndoesAFlakyRelease)$$'
+
+.PHONY: oracle
+oracle: ## 2,000 random trees, rules, edits and targets of each kind against rsync and git, and 1,000 rounds of a source that changes
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_TEST_FULL=1 go test -count=1 -timeout 6h -run 'Random|AgreesWithRsync|ThatChangesMeanwhile' ./sync -rapid.checks=2000
 
 lint: ## what a change must pass before anything else
 	go vet ./...
@@ -92,10 +101,10 @@ dist: helper ## release binaries with helpers inside
 	done
 	cd dist && sha256sum godeploy-* > SHA256SUMS
 
-restart-table: ## every way to restart under every oddity on booted hosts, as root, into docs/restart.md; RUNS=20, ROW='gunicorn hup', MORE=1 adds to what was seen
+restart-table: ## every way to restart under every oddity on booted hosts, as root, into docs/restart.md; RUNS=20 of each row, FOR=1h, ROW='gunicorn hup', MORE=1 adds to what was seen, FLEETS=3 tries 12 rows at a time
 	@mkdir -p dist; $(if $(MORE),,rm -f dist/restarts.json)
-	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_RESTART_TABLE=$(or $(RUNS),1) GODEPLOY_RESTART_ROW='$(ROW)' GODEPLOY_RESTART_SEEN=$(CURDIR)/dist/restarts.json \
-	  go test -count=1 -timeout 10h -run '^TestRestartTable$$' ./e2e
+	GODEPLOY_TEST_MUST_RUN=1 GODEPLOY_E2E_PLAIN=1 GODEPLOY_RESTART_TABLE=$(or $(RUNS),1) GODEPLOY_RESTART_ROW='$(ROW)' GODEPLOY_RESTART_FOR='$(FOR)' GODEPLOY_RESTART_FLEETS=$(FLEETS) GODEPLOY_RESTART_SEEN=$(CURDIR)/dist/restarts.json \
+	  go test -count=1 -timeout 10h -parallel 64 -run '^TestRestartTable$$' ./e2e
 
 tune-plot: ## bursts on a booted host with net.core.somaxconn 128 and 4096, as root; writes docs/tuning.md and its picture
 	GODEPLOY_TUNE_PLOT=1 GODEPLOY_TEST_MUST_RUN=1 go test -count=1 -timeout 10m -v -run 'TestTunePlot$$' ./e2e

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"godeploy/internal/fault"
+
+	"github.com/urfave/cli/v2"
 )
 
 // maxAnswer bounds what is read as the answer to a question.
@@ -46,6 +48,17 @@ func (c *call) again() string {
 		words = append(words, c.env.Name)
 	}
 	return strings.Join(append(words, c.words...), " ")
+}
+
+// againSet is again with the switches of the command that were set: without them it would be another one.
+func (c *call) againSet() string {
+	text := c.again()
+	for _, f := range c.leaf.cmd.Flags {
+		if _, is := f.(*cli.BoolFlag); is && c.flags.Bool(f.Names()[0]) {
+			text += " --" + f.Names()[0]
+		}
+	}
+	return text
 }
 
 // openTTY gives the terminal, unless nobody may be asked.

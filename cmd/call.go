@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"godeploy/deploy"
+	"godeploy/deploy/overssh"
 	"godeploy/inventory"
 
 	"github.com/urfave/cli/v2"
@@ -39,7 +40,8 @@ type call struct {
 	closing []string
 	data    bytes.Buffer // for stdout, once the story has ended
 	runFile string
-	undoing []func() // what the terminal needs at the end, however the command ends
+	sudo    *overssh.Sudo // with --ask-sudo, when a host was connected
+	undoing []func()      // what the terminal needs at the end, however the command ends
 }
 
 // looks says how output is drawn; any goroutine may ask.

@@ -174,7 +174,7 @@ func plainWords(tree []*command, t typed, k known) []candidate {
 
 // takesHost names the commands whose words are hosts.
 func takesHost(name string) bool {
-	return oneOf(name, []string{"ssh", "nginx drain", "nginx undrain"})
+	return oneOf(name, []string{"ssh", "nginx drain", "nginx undrain", "balancer drain", "balancer undrain"})
 }
 
 // env is the environment that the line names, "" for the file's own choice, and how many words are left.

@@ -22,8 +22,11 @@ import (
 
 // TestMain makes the test binary what godeploy is to the demo's servers: the helper that is pushed to
 // them, and the shop that runs there.
+// asGodeployEnv lets the test binary be godeploy, for tests that kill it.
+const asGodeployEnv = "GODEPLOY_TEST_AS_GODEPLOY"
+
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "helper" || os.Args[1] == "demo-app") {
+	if os.Getenv(asGodeployEnv) != "" || len(os.Args) > 1 && (os.Args[1] == "helper" || os.Args[1] == "demo-app") {
 		os.Exit(Main(os.Args, RealSystem()))
 	}
 	os.Exit(m.Run())

@@ -49,7 +49,11 @@ func runDoctor(ctx context.Context, c *call) error {
 		return err
 	}
 	if c.flags.Bool("sudoers") {
-		return c.print("%s", c.sudoers(hosts))
+		text, err := c.sudoers(hosts)
+		if err != nil {
+			return err
+		}
+		return c.print("%s", text)
 	}
 	only, err := topics(c.flags.String("only"))
 	if err != nil {

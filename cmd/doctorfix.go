@@ -7,19 +7,23 @@ import (
 	"slices"
 	"strings"
 
+	"godeploy/deploy"
 	"godeploy/deploy/doctor"
-	"godeploy/deploy/process"
+	"godeploy/deploy/overssh"
 	"godeploy/internal/fault"
 	"godeploy/inventory"
 )
 
 // sudoers is the file for the logins of the hosts that are not root.
-func (c *call) sudoers(hosts []inventory.Host) string {
+func (c *call) sudoers(hosts []inventory.Host) (string, error) {
+	if c.opt.AskSudo {
+		return c.helperSudoers(hosts)
+	}
 	var users []string
-	rules := map[string][]process.Sudo{}
+	rules := map[string][]deploy.Sudo{}
 	for _, h := range hosts {
 		user := orElse(h.User, c.sys.User)
-		for _, r := range doctor.Rules(c.env, h) {
+		for _, r := range deploy.SudoRules(c.env, h) {
 			if user == "root" || r.As == user || slices.Contains(rules[user], r) {
 				continue
 			}
@@ -30,13 +34,32 @@ func (c *call) sudoers(hosts []inventory.Host) string {
 		}
 	}
 	if len(users) == 0 {
-		return "# godeploy: the logins of these hosts need no sudo\n"
+		return "# godeploy: the logins of these hosts need no sudo\n", nil
 	}
 	var files []string
 	for _, user := range users {
 		files = append(files, doctor.Sudoers(user, rules[user]))
 	}
-	return strings.Join(files, "\n")
+	return strings.Join(files, "\n"), nil
+}
+
+// helperSudoers is the file for logins that start the helper with --ask-sudo.
+func (c *call) helperSudoers(hosts []inventory.Host) (string, error) {
+	list, err := overssh.Helpers().All()
+	if err != nil {
+		return "", err
+	}
+	var hashes, users, files []string
+	for _, b := range list {
+		hashes = append(hashes, b.Hash)
+	}
+	for _, h := range hosts {
+		if user := orElse(h.User, c.sys.User); user != "root" && !slices.Contains(users, user) {
+			users = append(users, user)
+			files = append(files, doctor.HelperSudoers(user, hashes))
+		}
+	}
+	return strings.Join(files, "\n"), nil
 }
 
 // fixAll runs the commands that the findings name, each once and after a question. Findings that need a

@@ -89,7 +89,7 @@ func (c *call) byHand(ctx context.Context, doing string, act func(context.Contex
 		if result.Verdict == deploy.Done {
 			c.conclude("%s %s: %s, %s", c.mark(err == nil), strings.Join(hostNames(hosts), " "), done, took(result.Took))
 			if doing == "Drain" {
-				c.conclude("  back:  godeploy nginx undrain %s %s", c.env.Name, strings.Join(hostNames(hosts), " "))
+				c.conclude("  back:  godeploy %s undrain %s %s", c.leaf.path[0], c.env.Name, strings.Join(hostNames(hosts), " "))
 			}
 		} else {
 			c.conclude("%s %s: not %s", c.mark(false), strings.Join(hostNames(hosts), " "), done)
@@ -107,7 +107,7 @@ func (c *call) namedServers() ([]inventory.Host, error) {
 	}
 	for _, w := range c.words {
 		if !slices.Contains(hostNames(balanced), w) {
-			return nil, fault.New(fault.HostUnknown, "%q is no server that nginx sends requests to", w).
+			return nil, fault.New(fault.HostUnknown, "%q is no server that %s sends requests to", w, c.env.BalancerTitle()).
 				Hint("servers of %s: %s", c.env.Name, strings.Join(hostNames(balanced), ", "))
 		}
 	}

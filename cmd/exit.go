@@ -83,7 +83,7 @@ func codeOfFault(code fault.Code) int {
 	case fault.SSHRefused, fault.SSHTimeout, fault.SSHAuth, fault.SSHHostKeyUnknown, fault.SSHHostKeyChanged,
 		fault.SSHJump, fault.SSHLost:
 		return exitUnreachable
-	case fault.LockHeld:
+	case fault.LockHeld, fault.Frozen:
 		return exitLockHeld
 	case fault.KeyUnproven, fault.AccountRefused:
 		return exitWholeOnOld

@@ -45,7 +45,7 @@ func midRelease() []fault.Code {
 }
 
 func explanations() []explanation {
-	return slices.Concat(callExplanations(), reachExplanations(), hostExplanations(), releaseExplanations(), nginxExplanations(), ownExplanations())
+	return slices.Concat(callExplanations(), reachExplanations(), hostExplanations(), releaseExplanations(), nginxExplanations(), haproxyExplanations(), ownExplanations())
 }
 
 // errorsPage is docs/errors.md.
@@ -128,6 +128,8 @@ func hostExplanations() []explanation {
 		{fault.SharedMissing, "A file that [shared] files names is not on the host.", "put it into shared/ under the app's path."},
 		{fault.LockHeld, "Somebody else is changing these hosts. The lock belongs to a live connection and ends with it.",
 			"wait, or ask the holder that the message names."},
+		{fault.Frozen, "Somebody wants no changes for now, and has said so on these hosts with godeploy lock acquire. Nothing was changed.",
+			"wait, or ask who the message names; godeploy lock release ENV lifts it."},
 		{fault.LockLost, "The lock was lost in the middle of a run, with the connection that held it.", "run godeploy status ENV, then the command again."},
 		{fault.RemoteToolMissing, "A program that godeploy needs is not on the host.", "install it; the message names it."},
 		{fault.HelperArch, "No helper program exists for this system or processor.", "set helper = false in [env.NAME.ssh] to go on with SFTP."},
@@ -170,6 +172,8 @@ func nginxExplanations() []explanation {
 	return []explanation{
 		{fault.NginxDrift, "A file that godeploy would write on an nginx host was edited since, belongs to another app, or was never godeploy's. Nothing was changed.",
 			"see godeploy nginx diff ENV; bring the change into godeploy.toml, or drop it with godeploy nginx push ENV --overwrite."},
+		{fault.NginxOutdated, "The file on an nginx host is as godeploy left it, but godeploy.toml, or a newer godeploy, makes another one now. A drain changes who is in service and nothing else, so nothing was changed.",
+			"see godeploy nginx diff ENV, then godeploy nginx push ENV; or go without a drain, by --no-drain."},
 		{fault.NginxBroken, "nginx would refuse the files that a host has now, as nginx -t says, before godeploy has changed anything.",
 			"correct the place that the message names; it may be another site's file."},
 		{fault.NginxStopped, "nginx does not run on a host, or more than one master runs with the same main file. Nothing was changed.",
@@ -181,6 +185,24 @@ func nginxExplanations() []explanation {
 		{fault.NginxReload, "A host has not taken the new configuration: no new workers came, or they do not answer with it. Every host is back on what it had, unless the message says otherwise.",
 			"see nginx's error log on the host."},
 		{fault.NginxFailed, "A step on an nginx host failed for a reason of that host, such as a full disk.", "see the lines in the message."},
+	}
+}
+
+func haproxyExplanations() []explanation {
+	return []explanation{
+		{fault.HaproxyDrift, "The file that godeploy would write on a HAProxy host was edited since, belongs to another app, or was never godeploy's. Nothing was changed.",
+			"see godeploy balancer diff ENV; bring the change into godeploy.toml, or drop it with godeploy balancer push ENV --overwrite."},
+		{fault.HaproxyOutdated, "The file on a HAProxy host is as godeploy left it, but godeploy.toml, or a newer godeploy, makes another one now. A drain changes who is in service and nothing else, so nothing was changed.",
+			"see godeploy balancer diff ENV, then godeploy balancer push ENV; or go without a drain, by --no-drain."},
+		{fault.HaproxyBroken, "HAProxy would refuse the files that a host has now, as haproxy -c says, before godeploy has changed anything.",
+			"correct the place that the message names; it may be in another file."},
+		{fault.HaproxyStopped, "HAProxy does not run on a host as a master with workers that reads [balancer] file, or more than one does. Nothing was changed.",
+			"start it, or end the master that the system did not start; see docs/haproxy.md."},
+		{fault.HaproxyPort, "Another program listens where HAProxy is to listen. Nothing was changed.", "stop that program, or change [balancer] listen."},
+		{fault.HaproxyRefused, "HAProxy refuses the new configuration. It was tested beside the live one, which is as it was on every host.", "see HAProxy's own words in the message."},
+		{fault.HaproxyReload, "A host has not taken the new configuration: no new worker came, or it does not answer with it. Every host is back on what it had, unless the message says otherwise.",
+			"see journalctl -u haproxy on the host."},
+		{fault.HaproxyFailed, "A step on a HAProxy host failed for a reason of that host, such as a full disk.", "see the lines in the message."},
 	}
 }
 

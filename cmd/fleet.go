@@ -47,7 +47,7 @@ func (c *call) fleet(ctx context.Context, report event.Reporter, hosts []invento
 func (c *call) connector(pool *sshx.Pool, report event.Reporter) *overssh.Connector {
 	lanes, _ := strconv.Atoi(c.sys.Env("GODEPLOY_LANES")) // anything else is by the round trip
 	return &overssh.Connector{
-		Env: c.env, Helpers: overssh.Helpers(), Parallel: c.opt.Parallel, Report: report, Lanes: lanes,
+		Env: c.env, Helpers: overssh.Helpers(), Parallel: c.opt.Parallel, Report: report, Lanes: lanes, Sudo: c.sudoPassword(),
 		Dial: func(ctx context.Context, h inventory.Host) (*sshx.Conn, error) {
 			t, err := c.target(h)
 			if err != nil {

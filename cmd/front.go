@@ -18,7 +18,7 @@ func (c *call) drains() bool {
 	switch c.leaf.name() {
 	case "release", "rollback", "restart":
 		return c.env.Drains() != "" && !c.flags.Bool("no-drain") && !c.opt.DryRun
-	case "nginx drain", "nginx undrain":
+	case "nginx drain", "nginx undrain", "balancer drain", "balancer undrain":
 		return true
 	}
 	return false
@@ -35,7 +35,7 @@ func (c *call) withFront(ctx context.Context, connector *overssh.Connector, flee
 	if !c.drains() && !c.gates() {
 		return nil
 	}
-	if _, err := c.env.NginxSite(); err != nil {
+	if _, err := c.env.Servers(); err != nil {
 		return err
 	}
 	front, err := c.connectFront(ctx, connector, fleet.Hosts)
@@ -57,15 +57,15 @@ func (c *call) withFront(ctx context.Context, connector *overssh.Connector, flee
 }
 
 func (c *call) drainer(report event.Reporter) *balance.Drainer {
-	return &balance.Drainer{Env: c.env, Kind: balance.NginxKind{Env: c.env, Report: report}, Report: report,
-		Wait: c.env.Release.DrainWait, Strict: c.leaf.path[0] == "nginx"}
+	return &balance.Drainer{Env: c.env, Kind: balance.TierKind{Env: c.env, Report: report}, Report: report,
+		Wait: c.env.Release.DrainWait, Strict: c.leaf.path[0] == "nginx" || c.leaf.path[0] == "balancer"}
 }
 
 // connectFront gives the balancer's hosts in file order; those that are connected already as they are.
 func (c *call) connectFront(ctx context.Context, connector *overssh.Connector, already []deploy.Host) ([]deploy.Host, error) {
-	hosts := c.env.NginxHosts()
+	hosts := c.env.FrontHosts()
 	if len(hosts) == 0 {
-		return nil, fault.New(fault.ConfigMissing, "%s has no host of role nginx", c.env.Name).
+		return nil, fault.New(fault.ConfigMissing, "%s has no host of role %s", c.env.Name, c.env.Balancer.Kind).
 			Hint("a balancer is drained on its own hosts; set [release] drain = \"off\" where there is none")
 	}
 	front := make([]deploy.Host, len(hosts))

@@ -53,10 +53,15 @@ type graphJump struct {
 func graphOf(env *inventory.Env) graph {
 	g := graph{Names: []string{}, Upstream: env.UpstreamName(), Others: []graphHost{}, Jumps: []graphJump{}}
 	ends := map[string]string{}
-	if env.Nginx != nil {
+	switch {
+	case env.Balancer.Kind == "haproxy":
+		g.Method = env.Balancer.Method
+	case env.Nginx != nil:
 		g.Names, g.Method = append(g.Names, env.Nginx.Names...), env.Nginx.Method
-		site, _ := env.NginxSite() // where it has errors, addresses are shown without their port
-		for _, s := range site.Upstream.Servers {
+	}
+	if env.HasBalancer() {
+		servers, _ := env.Servers() // where it has errors, addresses are shown without their port
+		for _, s := range servers {
 			ends[s.Name] = s.Endpoint()
 		}
 	}
@@ -67,7 +72,7 @@ func graphOf(env *inventory.Env) graph {
 		}
 	}
 	placed := map[string]bool{}
-	for _, h := range env.NginxHosts() {
+	for _, h := range env.FrontHosts() {
 		placed[h.Name] = true
 		g.Front = append(g.Front, graphHost{Name: h.Name, Address: h.Address, Roles: strings.Join(h.Roles, ",")})
 	}

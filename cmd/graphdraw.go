@@ -84,7 +84,7 @@ const (
 )
 
 // svg draws names, nginx hosts, servers and the others in rows from the top down; requests are solid
-// lines, jumps dashed ones.
+// lines, jumps dashed ones beside them.
 func (g graph) svg(title string) string {
 	rows := [][]graphHost{{{Name: g.title()}}, g.Front, g.Servers, g.Others}
 	wide := 1
@@ -113,29 +113,49 @@ func (g graph) svg(title string) string {
 		}
 		y += boxHigh + gapHigh
 	}
-	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\">\n<title>%s</title>\n%s%s</svg>\n",
-		width, y-gapHigh+margin, escapeXML(title), g.lines(at), boxes.String())
+	legend := ""
+	if len(g.Jumps) > 0 {
+		legend = legendAt(margin, y-gapHigh+margin)
+		y += legendHigh
+	}
+	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\">\n<title>%s</title>\n%s%s%s</svg>\n",
+		width, y-gapHigh+margin, escapeXML(title), g.lines(at), boxes.String(), legend)
 }
 
 // lines draws the edges, from the foot of one box to the head of the other.
 func (g graph) lines(at map[string][2]int) string {
 	var b strings.Builder
-	draw := func(edges [][2]string, style string) {
+	draw := func(edges [][2]string, beside int, style string) {
 		for _, e := range edges {
 			from, to := at[e[0]], at[e[1]]
-			fmt.Fprintf(&b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" %s/>\n", from[0], from[1]+boxHigh, to[0], to[1], style)
+			fmt.Fprintf(&b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" %s/>\n", from[0]+beside, from[1]+boxHigh, to[0]+beside, to[1], style)
 		}
 	}
 	requests, jumps := g.edges()
-	draw(requests, `stroke="#555"`)
-	draw(jumps, `stroke="#2a7" stroke-dasharray="4 4"`)
+	draw(requests, 0, requestStyle)
+	draw(jumps, 12, jumpStyle) // often from the same host to the same server
 	return b.String()
+}
+
+const (
+	requestStyle = `stroke="#555"`
+	jumpStyle    = `stroke="#2a7" stroke-width="1.5" stroke-dasharray="4 4"`
+	legendHigh   = 22
+)
+
+// legendAt says what the two kinds of lines are.
+func legendAt(x, y int) string {
+	line := func(x int, style, text string) string {
+		return fmt.Sprintf("<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" %s/>\n<text x=\"%d\" y=\"%d\" font-size=\"10\">%s</text>\n",
+			x, y, x+24, y, style, x+30, y+4, text)
+	}
+	return line(x, requestStyle, "requests") + line(x+90, jumpStyle, "ssh, reached through")
 }
 
 func box(x, y int, h graphHost) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\" fill=\"#fff\" stroke=\"#333\"/>\n", x, y, boxWide, boxHigh)
-	line := strings.TrimSpace(h.line())
+	line := strings.ReplaceAll(strings.TrimSpace(h.line()), "  ", " · ")
 	middle := y + 19
 	if line == "" {
 		middle = y + boxHigh/2 + 4

@@ -128,6 +128,7 @@ func (d *keysDoor) onlyPool(k access.Key) *sshx.Pool {
 // open connects a host, with the helper where it can run.
 func (d *keysDoor) open(ctx context.Context, pool *sshx.Pool, h inventory.Host) (access.Account, error) {
 	connector := d.c.connector(pool, d.report)
+	connector.Sudo = nil // the keys are those of the account itself
 	connector.Dial = func(ctx context.Context, h inventory.Host) (*sshx.Conn, error) {
 		t, err := d.target(h, d.root)
 		if err != nil {

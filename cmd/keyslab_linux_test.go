@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"godeploy/internal/sshtest"
 )
 
 // keysLab is a host with OpenSSH's own sshd and accounts of its own: a mount namespace in which passwd, shadow
@@ -38,6 +40,9 @@ const (
 func newKeysLab(t *testing.T, helper bool, config ...string) *keysLab {
 	t.Helper()
 	if os.Geteuid() != 0 {
+		if os.Getenv("GODEPLOY_TEST_MUST_RUN") != "" {
+			t.Fatal("accounts of its own need root")
+		}
 		t.Skip("accounts of its own need root")
 	}
 	dir := t.TempDir()
@@ -46,7 +51,7 @@ func newKeysLab(t *testing.T, helper bool, config ...string) *keysLab {
 			t.Fatal(err)
 		}
 	}
-	l := &keysLab{machine: newMachine(t), dir: dir, home: filepath.Join(dir, "alice"), port: freeTCPPort(t)}
+	l := &keysLab{machine: newMachine(t), dir: dir, home: filepath.Join(dir, "alice"), port: sshtest.FreePort(t, "127.0.0.1")}
 	l.Now = time.Now
 	for name, id := range map[string]int{"alice": aliceID, "bob": bobID, "carol": carolID, "root": 0} {
 		l.must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
@@ -237,14 +242,4 @@ func (s *syncBuffer) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.b.Reset()
-}
-
-func freeTCPPort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }

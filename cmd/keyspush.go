@@ -267,7 +267,7 @@ func (c *call) typed(ctx context.Context, what string) error {
 		tty, err := c.openTTY()
 		if err != nil {
 			return fault.New(fault.ConfirmNeeded, "this cannot be undone: %s", what).
-				Hint("there is no terminal to ask on; --confirm %s answers it", c.env.Name).Try("%s --confirm %s", c.again(), c.env.Name)
+				Hint("there is no terminal to ask on; --confirm %s answers it", c.env.Name).Try("%s --confirm %s", c.againSet(), c.env.Name)
 		}
 		defer tty.Close()
 		answer, err := await(ctx, tty, func() (string, error) {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"godeploy/deploy/process"
+	"godeploy/deploy"
 	"godeploy/internal/event"
 	"godeploy/inventory"
 	"godeploy/sshx"
@@ -94,20 +94,7 @@ func (c *call) logHosts() ([]inventory.Host, error) {
 	case source != "nginx":
 		return nil, usagef("--source does not know %q", source).Hint("it takes app, nginx, journal or a file's absolute path")
 	}
-	chosen, err := c.hosts()
-	if err != nil {
-		return nil, err
-	}
-	var hosts []inventory.Host
-	for _, h := range chosen {
-		if h.HasRole("nginx") {
-			hosts = append(hosts, h)
-		}
-	}
-	if len(hosts) == 0 {
-		return nil, usagef("no host of %s has the role nginx", c.env.Name).Try("godeploy inventory show %s", c.env.Name)
-	}
-	return hosts, nil
+	return c.frontHosts()
 }
 
 // seeScript runs a command that not every login may see the result of: by sudo where the login is nobody of
@@ -150,7 +137,7 @@ func nginxLogs(env *inventory.Env) []string {
 func (c *call) journalWords(env *inventory.Env, source string) []string {
 	argv := []string{"journalctl", "--no-pager", "-o", "short-iso", "-n", strconv.Itoa(c.logLines())}
 	if source == "app" {
-		argv = append(argv, "-u", process.UnitName(env))
+		argv = append(argv, "-u", deploy.UnitName(env))
 	}
 	if since := c.flags.Duration("since"); since > 0 {
 		argv = append(argv, fmt.Sprintf("--since=-%ds", int64(since/time.Second)))

@@ -157,7 +157,7 @@ func (c *call) start(ctx context.Context, lf leaf, l line, flags *cli.Context) e
 		return err
 	}
 	c.settleLook(c.opt)
-	if err := c.takeWords(); err != nil {
+	if err := errors.Join(c.takeWords(), c.mayAskSudo()); err != nil {
 		return err
 	}
 	if c.opt.Timeout > 0 {

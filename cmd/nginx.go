@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"godeploy/deploy/balance"
 
@@ -16,8 +17,53 @@ func nginxCommand() *command {
 	return &command{
 		Name: "nginx", Group: groupTraffic, Usage: "the nginx hosts before the app: their file, and who gets traffic", Args: "render|diff|push|drain|undrain|status [ENV]",
 		Examples: []string{"godeploy nginx render prod", "godeploy nginx diff prod", "godeploy nginx push prod", "godeploy nginx drain prod app3", "godeploy nginx status prod"},
-		Sub:      []*command{nginxRenderCommand(), nginxDiffCommand(), nginxPushCommand(), nginxDrainCommand(), nginxUndrainCommand(), nginxStatusCommand()},
+		Sub:      trafficCommands("nginx"),
 	}
+}
+
+func balancerCommand() *command {
+	return &command{
+		Name: "balancer", Group: groupTraffic, Usage: "the same for [balancer] kind, be it nginx or HAProxy", Args: "render|diff|push|drain|undrain|status [ENV]",
+		Examples: []string{"godeploy balancer render prod", "godeploy balancer push prod", "godeploy balancer drain prod app3", "godeploy balancer status prod"},
+		Sub:      trafficCommands("balancer"),
+	}
+}
+
+// trafficCommands are the commands of both groups. Those of nginx refuse an environment behind HAProxy.
+func trafficCommands(group string) []*command {
+	list := []*command{nginxRenderCommand(), nginxDiffCommand(), nginxPushCommand(), nginxDrainCommand(), nginxUndrainCommand(), nginxStatusCommand()}
+	for _, one := range list {
+		if group == "balancer" {
+			for i, e := range one.Examples {
+				one.Examples[i] = strings.Replace(e, "godeploy nginx", "godeploy balancer", 1)
+			}
+			one.Usage = strings.NewReplacer("nginx push", "balancer push", "the nginx file", "the balancer's file", "every nginx host", "every host of it", "nginx", "the balancer").Replace(one.Usage)
+			one.About = balancerAbout(one.Name)
+			continue
+		}
+		run := one.Run
+		one.Run = func(ctx context.Context, c *call) error {
+			if c.env.Balancer.Kind != "nginx" {
+				return usagef("%s stands behind %s", c.env.Name, c.env.BalancerTitle()).Try("godeploy balancer %s %s", one.Name, c.env.Name)
+			}
+			return run(ctx, c)
+		}
+	}
+	return list
+}
+
+func balancerAbout(verb string) string {
+	more := map[string]string{
+		"render": "Reaches no server: every app host is in service in what it prints.",
+		"diff":   "Changes nothing. Exit 0 whatever it finds; with --exit-code 3 when a file or what is loaded differs.",
+		"push": "The balancer tests the file on each host beside the live one. Then host after host swaps it in and loads it; when\n" +
+			"one does not, all go back. A file that somebody has edited is named and left alone.",
+		"drain": "Takes the servers out on every host of the balancer or on none, and returns when no request is open there.\n" +
+			"Exit 8 when requests were still open after --wait: the servers are drained all the same.",
+		"undrain": "Each server must serve its release, proven and healthy, before it gets requests again.",
+		"status":  "Changes nothing and takes no lock. nginx is counted by its access logs, HAProxy by its own counters since its\nlast reload.",
+	}[verb]
+	return more + "\nSee docs/nginx.md, docs/haproxy.md and docs/drain.md."
 }
 
 func nginxRenderCommand() *command {

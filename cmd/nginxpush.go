@@ -37,7 +37,7 @@ func nginxDiffCommand() *command {
 	}
 }
 
-// frontHosts gives the nginx hosts of the environment that --limit leaves.
+// frontHosts gives the balancer's hosts of the environment that --limit leaves.
 func (c *call) frontHosts() ([]inventory.Host, error) {
 	chosen, err := c.hosts()
 	if err != nil {
@@ -45,12 +45,16 @@ func (c *call) frontHosts() ([]inventory.Host, error) {
 	}
 	var hosts []inventory.Host
 	for _, h := range chosen {
-		if h.HasRole("nginx") {
+		if h.HasRole(c.env.Balancer.Kind) {
 			hosts = append(hosts, h)
 		}
 	}
+	if len(c.env.FrontHosts()) == 0 {
+		return nil, fault.New(fault.ConfigMissing, "%s has no host of role %s", c.env.Name, c.env.Balancer.Kind).
+			Try("godeploy inventory show %s", c.env.Name)
+	}
 	if len(hosts) == 0 {
-		return nil, fault.New(fault.LimitEmpty, "no host of %s with the role nginx is left to act on", c.env.Name).
+		return nil, fault.New(fault.LimitEmpty, "no host of %s with the role %s is left to act on", c.env.Name, c.env.Balancer.Kind).
 			Try("godeploy inventory show %s", c.env.Name)
 	}
 	return hosts, nil
@@ -67,17 +71,17 @@ func runNginxPush(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if left := len(c.env.NginxHosts()) - len(hosts); left > 0 {
-		return usagef("nginx push goes to every nginx host, and --limit leaves out %s", plural(left, "host")).
-			Hint("nginx hosts that differ would send the same visitor to different servers")
+	if left := len(c.env.FrontHosts()) - len(hosts); left > 0 {
+		return usagef("a push goes to every %s host, and --limit leaves out %s", c.env.BalancerTitle(), plural(left, "host")).
+			Hint("hosts that differ would send the same visitor to different servers")
 	}
-	if err := c.agree(ctx, "push nginx's file to", len(hosts)); err != nil {
+	if err := c.agree(ctx, "push "+c.env.BalancerTitle()+"'s file to", len(hosts)); err != nil {
 		return err
 	}
 	return c.act(ctx, hosts, func(fleet *deploy.Fleet, report event.Reporter) error {
-		n := &balance.Nginx{Env: c.env, Hosts: fleet.Hosts, Report: report}
+		n := &balance.Tier{Env: c.env, Hosts: fleet.Hosts, Report: report}
 		holder := fleet.Holder
-		holder.Command, holder.Since = "nginx push", fleet.Now()
+		holder.Command, holder.Since = c.leaf.name(), fleet.Now()
 		if err := n.Lock(ctx, holder); err != nil {
 			return err
 		}
@@ -94,19 +98,19 @@ func runNginxPush(ctx context.Context, c *call) error {
 func (c *call) endPush(p balance.Pushed, err error) error {
 	switch {
 	case err == nil && len(p.Changed) == 0:
-		c.conclude("%s nothing to push: %s of %s have the file, and have loaded it", c.mark(true), plural(len(p.Unchanged), "nginx host"), c.env.Name)
+		c.conclude("%s nothing to push: %s of %s have the file, and have loaded it", c.mark(true), plural(len(p.Unchanged), c.env.BalancerTitle()+" host"), c.env.Name)
 		return nil
 	case err == nil:
-		c.conclude("%s pushed to %s of %s", c.mark(true), plural(len(p.Changed), "nginx host"), c.env.Name)
+		c.conclude("%s pushed to %s of %s", c.mark(true), plural(len(p.Changed), c.env.BalancerTitle()+" host"), c.env.Name)
 		return nil
 	case len(p.Broken) > 0:
 		c.conclude("%s neither the new file nor the old one could be loaded on %s: look there now", c.mark(false), someOf(p.Broken, 5))
 		return &outcome{Code: exitMixed, Err: err, Result: "mixed"}
 	case len(p.Undone) > 0:
-		c.conclude("%s every nginx host of %s is back on the file that it had", c.mark(false), c.env.Name)
+		c.conclude("%s every %s host of %s is back on the file that it had", c.mark(false), c.env.BalancerTitle(), c.env.Name)
 		return &outcome{Code: exitWholeOnOld, Err: err, Result: "rolled_back"}
 	}
-	c.conclude("%s no nginx host of %s was changed", c.mark(false), c.env.Name)
+	c.conclude("%s no %s host of %s was changed", c.mark(false), c.env.BalancerTitle(), c.env.Name)
 	return unchanged(err)
 }
 
@@ -137,7 +141,7 @@ func runNginxDiff(ctx context.Context, c *call) error {
 		return err
 	}
 	defer overssh.Close(connected)
-	n := &balance.Nginx{Env: c.env, Hosts: connected, Report: event.Discard{}}
+	n := &balance.Tier{Env: c.env, Hosts: connected, Report: event.Discard{}}
 	live, err := n.Look(ctx)
 	if err != nil {
 		return err
@@ -206,7 +210,7 @@ func (c *call) showDiffs(list []frontDiff) error {
 		case d.Problem != "":
 			c.conclude("%s %s: %s", c.mark(false), d.Host, clean(d.Problem))
 		case d.Same && !d.Loaded:
-			c.conclude("%s %s has the file, but nginx has not loaded it", c.mark(false), d.Host)
+			c.conclude("%s %s has the file, but %s has not loaded it", c.mark(false), d.Host, c.env.BalancerTitle())
 		case d.Same:
 			c.conclude("%s %s has what godeploy.toml says", c.mark(true), d.Host)
 		}

@@ -52,7 +52,7 @@ type nginxStatus struct {
 }
 
 func runNginxStatus(ctx context.Context, c *call) error {
-	if _, err := c.env.NginxSite(); err != nil {
+	if _, err := c.env.Servers(); err != nil {
 		return err
 	}
 	pool := c.connect(event.Discard{})
@@ -83,7 +83,10 @@ func (c *call) nginxView(servers []balance.ServerStatus, logged balance.Logged) 
 	for _, s := range servers {
 		one := serverView{Server: s.Server, Address: s.Endpoint, Weight: s.Weight, Now: s.Now, Backup: s.Backup, Up: append([]string{}, s.Up...),
 			Down: append([]string{}, s.Down...), Why: s.Why, Requests: s.Count.Requests, Failed: s.Count.Failed,
-			P50: inMS(s.Count.Quantile(0.5)), P95: inMS(s.Count.Quantile(0.95)), State: "mixed"}
+			State: "mixed"}
+		if c.env.Balancer.Kind == "nginx" { // HAProxy counts no times
+			one.P50, one.P95 = inMS(s.Count.Quantile(0.5)), inMS(s.Count.Quantile(0.95))
+		}
 		switch {
 		case len(s.Down) == 0:
 			one.State = "up"
@@ -108,7 +111,9 @@ func (c *call) nginxTable(view nginxStatus, logged balance.Logged) error {
 		failed, p95 := "", ""
 		if s.Requests > 0 {
 			failed = fmt.Sprintf("%d (%.2f%%)", s.Failed, 100*float64(s.Failed)/float64(s.Requests))
-			p95 = fmt.Sprintf("%.0fms", s.P95)
+			if p95 = "-"; c.env.Balancer.Kind == "nginx" {
+				p95 = fmt.Sprintf("%.0fms", s.P95)
+			}
 		}
 		rows = append(rows, []string{s.Server, s.Address, weight, s.State, strconv.Itoa(s.Requests), failed, p95})
 	}
@@ -118,7 +123,10 @@ func (c *call) nginxTable(view nginxStatus, logged balance.Logged) error {
 			c.conclude("%s %s: %s%s", c.mark(false), s.Server, clean(s.Why), onHosts(s))
 		}
 	}
-	if logged.Requests > 0 {
+	switch {
+	case c.env.Balancer.Kind == "haproxy":
+		c.conclude("  %s since HAProxy was loaded last, by its own counters", plural(logged.Requests, "request"))
+	case logged.Requests > 0:
 		c.conclude("  %s since %s, by the access logs", plural(logged.Requests, "request"), logged.Since.Local().Format("2006-01-02 15:04:05"))
 	}
 	return err

@@ -19,6 +19,7 @@ type options struct {
 	Color    string
 	ASCII    bool
 	NoInput  bool
+	AskSudo  bool
 	Timeout  time.Duration
 	Log      string
 }
@@ -39,6 +40,7 @@ func globalFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-color", Usage: "short for --color never"},
 		&cli.BoolFlag{Name: "ascii", Usage: "draw with ASCII only"},
 		&cli.BoolFlag{Name: "no-input", Usage: "never ask: fail and name the flag instead"},
+		&cli.BoolFlag{Name: "ask-sudo", Usage: "become root on the hosts by sudo, with a password that is asked for once"},
 		&cli.DurationFlag{Name: "timeout", Usage: "give up after `DURATION`, as an interrupt would"},
 		&cli.StringFlag{Name: "log", Usage: "also write the run as JSON lines to `FILE`"},
 		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help for the command on this line"},
@@ -63,7 +65,7 @@ func readOptions(c *cli.Context) options {
 	o := options{
 		Config: c.String("config"), Limit: c.StringSlice("limit"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"),
 		Parallel: c.Int("parallel"), Output: c.String("output"), Verbose: c.Count("verbose"),
-		Quiet: c.Bool("quiet"), Color: c.String("color"), ASCII: c.Bool("ascii"), NoInput: c.Bool("no-input"),
+		Quiet: c.Bool("quiet"), Color: c.String("color"), ASCII: c.Bool("ascii"), NoInput: c.Bool("no-input"), AskSudo: c.Bool("ask-sudo"),
 		Timeout: c.Duration("timeout"), Log: c.String("log"),
 	}
 	if c.Bool("json") {

@@ -186,7 +186,7 @@ func (c *call) showPlan(p *deploy.Plan) error {
 
 func (c *call) planEvents(p *deploy.Plan) error {
 	for _, h := range p.Hosts {
-		c.told().Report(event.Event{Type: event.PlanHost, Host: h.Host, Release: p.Release, Previous: h.Current, Bytes: h.Send})
+		c.told().Report(event.Event{Type: event.PlanHost, Host: h.Host, Release: p.Release, Previous: h.Current, Bytes: h.Send, Msg: "restart: " + h.Restart})
 		for _, change := range h.Changes {
 			c.told().Report(event.Event{Type: event.PlanFile, Host: h.Host, Op: string(change.Op), Path: change.Path, Bytes: change.Size})
 		}
@@ -209,6 +209,7 @@ func (c *call) planText(p *deploy.Plan) error {
 		return err
 	}
 	c.planFiles(&b, p)
+	planRestarts(&b, p)
 	b.WriteString("\nsteps\n")
 	for _, s := range p.Steps {
 		fmt.Fprintf(&b, "  %-12s %-10s %s\n", s.Phase, s.Where, clean(s.What))
@@ -221,6 +222,22 @@ func (c *call) planText(p *deploy.Plan) error {
 		fmt.Fprintf(&b, "  -  %s: no wave may take them, too many servers are out of service\n", strings.Join(p.Stuck, " "))
 	}
 	return c.print("%s", b.String())
+}
+
+// planRestarts says how the service is restarted, hosts that are alike on one line.
+func planRestarts(b *strings.Builder, p *deploy.Plan) {
+	var ways []string
+	on := map[string][]string{}
+	for _, h := range p.Hosts {
+		if on[h.Restart] == nil {
+			ways = append(ways, h.Restart)
+		}
+		on[h.Restart] = append(on[h.Restart], h.Host)
+	}
+	b.WriteString("\nrestart\n")
+	for _, way := range ways {
+		fmt.Fprintf(b, "  %s: %s\n", strings.Join(on[way], " "), cleanLine(way))
+	}
 }
 
 // planFiles lists the files of the first host's changes; with more hosts they are mostly the same.

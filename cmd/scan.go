@@ -31,6 +31,7 @@ func (c *call) scan(ctx context.Context, report event.Reporter) (*filesync.Sourc
 	for _, note := range append(src.Notes, deploy.Suspects(src)...) {
 		report.Report(event.Event{Type: event.Warn, Phase: "scan", Msg: "scan: " + note})
 	}
+	c.sayUnmatched(rules, src.Manifest, report)
 	text := fmt.Sprintf("scan: %s, %s", plural(src.Manifest.Files(), "file"), deploy.Size(src.Manifest.Bytes()))
 	if src.Trusted > 0 {
 		text += fmt.Sprintf(", %s read", deploy.Count(src.Hashed))

@@ -25,7 +25,8 @@ func statusCommand() *command {
 		About: "Changes nothing. Exit 0 whatever it finds; with --exit-code 3 when servers differ, one does not serve well, or a\n" +
 			"value of [tune] does not hold. Queue is who waits at the app's listening socket, of how many may; overflows are\n" +
 			"connections that found a queue full since the server's boot. Where the login cannot become root, queues and other\n" +
-			"users' processes are not seen.",
+			"users' processes are not seen. nginx hosts that godeploy configures have a table of their own: nginx's processes, the\n" +
+			"connections that other machines have open there, its queues, and limits that do not hold.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "exit-code", Usage: "exit 3 when servers differ, one does not serve well, or a limit does not hold"},
 			&optionalFlag{StringFlag: &cli.StringFlag{Name: "watch", Usage: "look again every `2s`, or as often as is said, until Ctrl-C"}, Bare: "2s"},
@@ -51,6 +52,7 @@ type hostStatus struct {
 	Journal  string       `json:"journal,omitempty"` // the step at which a run died here, until the next command puts it right
 	Problems []string     `json:"problems"`
 	Lock     *wire.Holder `json:"lock,omitempty"`
+	Freeze   *wire.Freeze `json:"freeze,omitempty"` // who wants no changes, while that holds
 	Vitals   *vitals      `json:"vitals,omitempty"` // left out when the host could not be asked
 }
 
@@ -61,6 +63,7 @@ type statusReport struct {
 	Drift  bool                `json:"drift"` // a limit or setting of [tune] does not hold somewhere
 	Fleet  map[string][]string `json:"fleet"` // release to hosts; "" is none
 	Hosts  []hostStatus        `json:"hosts"`
+	Fronts []frontStatus       `json:"fronts,omitempty"` // nginx hosts that godeploy configures
 	health bool
 }
 
@@ -93,7 +96,10 @@ func (c *call) showStatus(r statusReport) error {
 	if err := c.statusTable(r); err != nil {
 		return err
 	}
-	return c.vitalsTable(r)
+	if err := c.vitalsTable(r); err != nil {
+		return err
+	}
+	return c.frontTable(r)
 }
 
 // unreachable stands for the state of a service whose host could not be asked.
@@ -105,6 +111,9 @@ type statusView struct {
 	hosts     []inventory.Host
 	connected []deploy.Host // nil where errs has why not
 	errs      []error
+	fronts    []inventory.Host
+	front     []deploy.Host // nil where frontErrs has why not
+	frontErrs []error
 	close     func()
 }
 
@@ -116,8 +125,11 @@ func (c *call) openStatus(ctx context.Context) (*statusView, error) {
 	}
 	pool := c.connect(event.Discard{})
 	v := &statusView{c: c, hosts: hosts}
-	v.connected, v.errs = c.connector(pool, event.Discard{}).ConnectSome(ctx, hosts)
-	v.close = func() { overssh.Close(v.connected); _ = pool.Close() } // nothing was changed over it
+	v.fronts = c.fronts()
+	all, errs := c.connector(pool, event.Discard{}).ConnectSome(ctx, slices.Concat(hosts, v.fronts))
+	v.connected, v.front = all[:len(hosts):len(hosts)], all[len(hosts):]
+	v.errs, v.frontErrs = errs[:len(hosts):len(hosts)], errs[len(hosts):]
+	v.close = func() { overssh.Close(all); _ = pool.Close() } // nothing was changed over it
 	if len(v.reached()) == 0 {
 		v.close()
 		return nil, errors.Join(v.errs...)
@@ -173,6 +185,9 @@ func newStatus(c *call, list []deploy.HostStatus) statusReport {
 		h := hostStatus{Host: s.Host, Roles: s.Roles, Weight: s.Weight, Release: s.Release, Mark: string(s.Mark), By: s.By,
 			Service: s.Service, Serving: s.Serving, Health: s.Health, Problems: []string{}, Lock: s.Holder}
 		h.Released, h.Drained, h.Behind = when(s.Created), s.Drained(), s.Service != unreachable && seqOf(s) < newest
+		if s.Freeze != nil && s.Freeze.Holds(c.sys.Now()) {
+			h.Freeze = s.Freeze
+		}
 		if s.Journal.Open() {
 			h.Journal = string(s.Journal.Step)
 		}
@@ -248,6 +263,8 @@ func (c *call) statusTable(r statusReport) error {
 		lock := ""
 		if h.Lock != nil {
 			lock = h.Lock.Who + " " + h.Lock.Command
+		} else if h.Freeze != nil {
+			lock = "frozen by " + h.Freeze.By
 		}
 		release := orElse(h.Release, "none")
 		if h.Service == unreachable {

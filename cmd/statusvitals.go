@@ -51,14 +51,14 @@ func (r room) used() string {
 	return fmt.Sprintf("%d%%", 100*(r.Total-min(r.Free, r.Total))/r.Total)
 }
 
-// vitalsOf tells of one host from what it said.
-func vitalsOf(w tune.Want, h tune.Have) *vitals {
+// vitalsOf tells of one host from what it said: of the app's processes there, or of nginx's.
+func vitalsOf(w tune.Want, h tune.Have, nginx bool) *vitals {
 	v := &vitals{Age: -1, Workers: []workerVitals{}, Limits: []tune.Finding{}, Queues: []queueVitals{}, Overflows: h.Overflows, Drops: h.Drops,
 		Load: h.Load, CPUs: h.CPUs, Memory: room{h.MemTotal, h.MemFree}, Disk: room{h.Disk.Total, h.Disk.Free}}
 	mine := map[int]bool{}
 	for _, p := range h.Processes {
 		switch {
-		case p.Unit == tune.NginxUnit:
+		case (p.Unit == tune.NginxUnit) != nginx:
 			continue
 		case p.Parent == 0:
 			v.Master, v.Age = p.PID, p.Age
@@ -95,7 +95,7 @@ func (v *statusView) report(ctx context.Context) (statusReport, error) {
 				env := v.c.env.On(h.Inventory())
 				w := tune.WantOf(env, h.Inventory())
 				if have, err := tune.Glance(ctx, v.c.root(h), env.App.Path, w); err == nil {
-					all[i] = vitalsOf(w, have)
+					all[i] = vitalsOf(w, have, false)
 				}
 				return nil
 			})
@@ -110,6 +110,10 @@ func (v *statusView) report(ctx context.Context) (statusReport, error) {
 		return statusReport{}, err
 	}
 	r := newStatus(v.c, list)
+	r.Fronts = v.askFronts(ctx)
+	for _, f := range r.Fronts {
+		r.Drift = r.Drift || f.Vitals != nil && len(f.Vitals.Limits) > 0
+	}
 	for i := range r.Hosts {
 		r.Hosts[i].Vitals = found[r.Hosts[i].Host]
 		r.Drift = r.Drift || r.Hosts[i].Vitals != nil && len(r.Hosts[i].Vitals.Limits) > 0
@@ -125,16 +129,12 @@ func (c *call) vitalsTable(r statusReport) error {
 		if v == nil {
 			continue
 		}
-		master, limits := "none", ""
+		master := "none"
 		if v.Master > 0 {
 			master = fmt.Sprint(v.Master)
 		}
-		if n := len(v.Limits); n > 0 {
-			limits = fmt.Sprintf("%d do not hold", n)
-			c.conclude("%s %s: %s; look: godeploy tune %s --dry-run -l %s", c.mark(false), h.Host, driftText(v.Limits), c.env.Name, h.Host)
-		}
 		rows = append(rows, []string{h.Host, master, fmt.Sprint(len(v.Workers)), ageText(v.Age), queueText(v.Queues), fmt.Sprint(v.Overflows),
-			v.Load, fmt.Sprint(v.CPUs), v.Memory.used(), v.Disk.used(), limits})
+			v.Load, fmt.Sprint(v.CPUs), v.Memory.used(), v.Disk.used(), c.limitsText(h.Host, v)})
 	}
 	if len(rows) == 0 {
 		return nil
@@ -143,6 +143,15 @@ func (c *call) vitalsTable(r statusReport) error {
 		return err
 	}
 	return table(c.sys.Stdout, []string{"HOST", "MASTER", "WORKERS", "AGE", "QUEUE", "OVERFLOWS", "LOAD", "CPUS", "MEMORY", "DISK", "LIMITS"}, rows)
+}
+
+// limitsText counts the limits that do not hold on a host, and says which below the tables.
+func (c *call) limitsText(host string, v *vitals) string {
+	if len(v.Limits) == 0 {
+		return ""
+	}
+	c.conclude("%s %s: %s; look: godeploy tune %s --dry-run -l %s", c.mark(false), host, driftText(v.Limits), c.env.Name, host)
+	return fmt.Sprintf("%d do not hold", len(v.Limits))
 }
 
 func driftText(list []tune.Finding) string {

@@ -22,12 +22,16 @@ func TestVitalsAreThoseOfTheApp(t *testing.T) {
 	want := &vitals{Master: 10, Age: 100, Workers: []workerVitals{{11, 100}}, Queues: []queueVitals{{"*:9000", 3, 128}}, Overflows: 7,
 		Load: "0.1 0.2 0.3", CPUs: 2, Memory: room{1000, 250},
 		Limits: []tune.Finding{{What: "nofile of shop.service", Want: "4096", Live: "1024", Note: "it was started before", Start: "shop.service"}}}
-	got := vitalsOf(w, h)
+	got := vitalsOf(w, h, false)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 	if got.Memory.used() != "75%" || got.Disk.used() != "?" || queueText(got.Queues) != "3/128" {
 		t.Errorf("shown as %s, %s, %s", got.Memory.used(), got.Disk.used(), queueText(got.Queues))
+	}
+	front := vitalsOf(w, h, true)
+	if d := cmp.Diff([]queueVitals{{"*:80", 0, 511}}, front.Queues); d != "" || front.Master != 20 || len(front.Workers) != 0 {
+		t.Errorf("of nginx: %+v", front)
 	}
 }
 

@@ -53,8 +53,8 @@ func commands() []*command {
 		[]*command{keysCommand(), sshCommand(), execCommand()},
 		[]*command{statusCommand(), logsCommand(), startCommand(), stopCommand(), restartCommand(), lockCommand()},
 		[]*command{setupCommand(), tuneCommand()},
-		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand()},
-		[]*command{nginxCommand()},
+		[]*command{syncCommand(), releaseCommand(), rollbackCommand(), releasesCommand(), hooksCommand()},
+		[]*command{nginxCommand(), balancerCommand()},
 		[]*command{inventoryCommand()},
 		[]*command{helperCommand(), demoAppCommand(), completeCommand()},
 	)

@@ -229,6 +229,9 @@ func (s fakeService) Restart(_ context.Context, h Host, id string, _ bool) error
 	s.w.change(func() { s.on(h).running, s.on(h).serving = true, id })
 	return s.w.did(s.on(h), "restart", id)
 }
+func (s fakeService) Way(_ context.Context, h Host, graceful bool) (string, error) {
+	return fmt.Sprintf("on %s, graceful %v", s.on(h).name, graceful), nil
+}
 func (s fakeService) Serves(_ context.Context, h Host, id string) error {
 	if got := s.on(h).serving; got != id {
 		return fmt.Errorf("serves %q", got)

@@ -44,7 +44,7 @@ type Layout interface {
 
 // Processes is what runs on a host.
 type Processes interface {
-	Exec(ctx context.Context, req wire.ExecRequest, output func(stream string, p []byte)) (wire.ExecReply, error)
+	Commander
 	Procs(ctx context.Context, pid int) ([]wire.Proc, error)
 	Signal(ctx context.Context, req wire.SignalRequest) error
 	File(ctx context.Context, req wire.FileRequest) (wire.FileReply, error)
@@ -67,6 +67,8 @@ type Service interface {
 	Start(ctx context.Context, h Host, id string) error
 	Stop(ctx context.Context, h Host) error
 	Restart(ctx context.Context, h Host, id string, graceful bool) error
+	// Way says in words how Restart would restart what runs now, and why so. It changes nothing.
+	Way(ctx context.Context, h Host, graceful bool) (string, error)
 	// Serves proves that the processes that serve now run in the release.
 	Serves(ctx context.Context, h Host, id string) error
 	// State is the service in one word for status: active, inactive, failed, unknown.

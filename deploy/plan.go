@@ -34,6 +34,7 @@ type PlanHost struct {
 	Current string            `json:"current,omitempty"`
 	Changes []filesync.Change `json:"changes,omitempty"` // against current, where the host could tell
 	Send    int64             `json:"send"`              // bytes of files that are new or changed
+	Restart string            `json:"restart"`           // how the service is restarted, and why so
 }
 
 // PlanStep is one step of a Plan, in order.
@@ -65,7 +66,12 @@ func (f *Fleet) DryRun(ctx context.Context, want Want) (*Plan, error) {
 	plan.Waves, plan.Stuck = r.rollout().Plan(r.standing())
 	plan.Nothing = true
 	err = each(ctx, r.members, r.Parallel, func(ctx context.Context, m *member) error {
-		return r.compare(ctx, m, plan)
+		if err := r.compare(ctx, m, plan); err != nil {
+			return err
+		}
+		way, err := r.Service.Way(ctx, m.Host, r.Env.Release.Restart != "full")
+		plan.Hosts[indexOf(r.members, m)].Restart = way
+		return err
 	})
 	for _, m := range r.members {
 		now, ok := find(m.state, m.state.Current)

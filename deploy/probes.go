@@ -197,7 +197,7 @@ func (r *run) become(ctx context.Context, m *member) error {
 		}
 		if reply.Exit != 0 {
 			return fault.New(fault.SudoNeeded, "%s may not run hooks as %s", facts.User, user).
-				Fact("sudoers line: %s ALL=(%s) NOPASSWD:SETENV: /bin/sh", facts.User, user).
+				Fact("sudoers line: %s", Sudoers(facts.User, []Sudo{HookSudo(user)})[0]).
 				Hint("put the line into /etc/sudoers.d/godeploy on the host, as root").
 				Try("ssh -t root@%s visudo -f /etc/sudoers.d/godeploy", m.Inventory().Address)
 		}

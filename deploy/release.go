@@ -29,6 +29,7 @@ type Want struct {
 // whether or not there is an error; while its verdict is Refused, nothing was changed.
 func (f *Fleet) Release(ctx context.Context, want Want) (*Result, error) {
 	r := f.newRun("release")
+	r.yields = true
 	bring := r.bringOut
 	if want.Resume != "" {
 		bring = r.resume
@@ -151,7 +152,7 @@ func (r *run) readState(ctx context.Context, m *member) error {
 		return err
 	}
 	m.state, m.previous, m.now, m.back = state, state.Current, state.Current, Fallback(state)
-	return nil
+	return r.obey(state)
 }
 
 // refusal turns what the host's layout forbids into a fault with its way out.

@@ -13,6 +13,7 @@ import (
 // there already and healthy stay as they are. once hooks are never run again. Result as of Release.
 func (f *Fleet) Rollback(ctx context.Context, ask, reason string) (*Result, error) {
 	r := f.newRun("rollback")
+	r.yields = true
 	r.release.Message = reason
 	return r.conclude(ctx, r.goTo(ctx, ask))
 }

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -58,29 +57,17 @@ func (r Root) as(ctx context.Context, user string, argv []string) (string, int, 
 	if req.Timeout == 0 {
 		req.Timeout = rootTime
 	}
-	out, said, reply, err := r.exec(ctx, req)
-	if err == nil && req.Argv[0] == "sudo" && reply.Exit == 1 && strings.HasPrefix(said, "sudo: ") {
+	did, err := Capture(ctx, r.Host, req, rootOutput, rootOutput)
+	if err == nil && req.Argv[0] == "sudo" && did.Exit == 1 && strings.HasPrefix(did.Said, "sudo: ") {
 		err = fault.New(fault.SudoNeeded, "%s may not run %s as %s", facts.User, argv[0], user).
-			Fact("| %s", lastLine(said)).
+			Fact("| %s", lastLine(did.Said)).
 			Hint("this needs a login that may become root for any command: root, or a line NOPASSWD: ALL in sudoers")
 	}
-	exit := reply.Exit
-	if reply.TimedOut {
+	exit := did.Exit
+	if did.TimedOut {
 		exit = -1
 	}
-	return out, exit, said, err
-}
-
-func (r Root) exec(ctx context.Context, req wire.ExecRequest) (out, said string, reply wire.ExecReply, err error) {
-	var stdout, stderr bytes.Buffer
-	reply, err = r.Host.Exec(ctx, req, func(stream string, p []byte) {
-		into := &stdout
-		if stream == "stderr" {
-			into = &stderr
-		}
-		into.Write(p[:min(len(p), max(rootOutput-into.Len(), 0))])
-	})
-	return stdout.String(), stderr.String(), reply, err
+	return did.Out, exit, did.Said, err
 }
 
 // Must is Run for a command whose failure is one: a fault with code exec-failed and the end of what it
@@ -101,11 +88,8 @@ func failure(argv []string, exit int, said string, err error) error {
 		return err
 	}
 	f := fault.New(fault.ExecFailed, "%s ended with %d", shown(argv), exit)
-	lines := strings.Split(strings.TrimSpace(said), "\n")
-	for _, line := range lines[max(len(lines)-3, 0):] {
-		if line != "" {
-			f.Fact("| %.300s", line)
-		}
+	for _, line := range LastLines(said, 3) {
+		f.Fact("| %s", line)
 	}
 	return f
 }

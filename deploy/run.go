@@ -73,6 +73,7 @@ type run struct {
 	interrupted bool // waves were stopped from outside, not by a failure
 	stopped     bool // and by a signal: there are seconds left
 	locked      bool // every host's lock is held
+	yields      bool // a freeze keeps it away
 	stuck       bool // the balancer did not put a host back
 
 	mu    sync.Mutex // guards Hosts while hosts are connected anew

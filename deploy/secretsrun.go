@@ -76,7 +76,7 @@ func (r *run) printed(ctx context.Context, command string) ([]byte, error) {
 			return nil, f
 		}
 		r.Mask.Add(values...)
-		for _, line := range lastLines(r.Mask.Hide(string(said)), 4) {
+		for _, line := range LastLines(r.Mask.Hide(string(said)), 4) {
 			f.Fact("| %s", line)
 		}
 		return nil, f
@@ -134,19 +134,6 @@ func firstLine(text string) string {
 }
 
 // lastLines gives the last few lines that are not blank, none of them very long.
-func lastLines(text string, most int) []string {
-	var last []string
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		if last = append(last, line[:min(len(line), 300)]); len(last) > most {
-			last = last[1:]
-		}
-	}
-	return last
-}
-
 // envFile is what a host gets of the secrets, nil when there are none.
 func (r *run) envFile() *wire.EnvFile {
 	if r.secrets == nil {
@@ -211,7 +198,7 @@ func (r *run) giveSecrets(ctx context.Context, m *member) error {
 		return err
 	}
 	f := fault.New(fault.SudoNeeded, "the secrets cannot be given to %s", r.Env.App.Owner).Fact("%s", strings.Join(argv, " "))
-	for _, line := range lastLines(string(said), 2) {
+	for _, line := range LastLines(string(said), 2) {
 		f.Fact("| %s", line)
 	}
 	return f

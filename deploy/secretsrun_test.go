@@ -284,7 +284,7 @@ func TestDryRunReadsNoSecrets(t *testing.T) {
 	env, _ := secretive(t, "")
 	w, clock, src := newWorld("a"), time.Now(), source(t, "v1")
 	plan, err := w.fleet(env, &clock).DryRun(t.Context(), Want{Scan: src})
-	if err != nil || plan.Nothing || !strings.Contains(fmt.Sprint(plan.Steps), "{secrets here ") {
+	if err != nil || plan.Nothing || !strings.Contains(fmt.Sprint(plan.Steps), "{secrets here ") || plan.Hosts[0].Restart != "on a, graceful true" {
 		t.Errorf("got %+v, %v", plan, err)
 	}
 	if _, err := os.Stat(env.Secrets.Command[strings.LastIndexByte(env.Secrets.Command, ' ')+1:] + ".log"); err == nil {

@@ -63,6 +63,7 @@ func (f *Fleet) Restart(ctx context.Context, graceful bool) (*Result, error) {
 // command is the frame of the three: learn, lock, act, and say what is true.
 func (f *Fleet) command(ctx context.Context, name string, act func(context.Context, *run) error) (*Result, error) {
 	r := f.newRun(name)
+	r.yields = name != "start" // what serves already may always be brought back
 	err := r.prepareService(ctx)
 	if err == nil {
 		err = act(ctx, r)

@@ -29,6 +29,8 @@ type HostStatus struct {
 	Dangling bool // Release is not there
 	// Out is why the host is out of its balancer, as far as was noted on it; nil when it is not.
 	Out *wire.Drained
+	// Freeze is the note of whoever wants no changes, nil when there is none; it may have run out.
+	Freeze *wire.Freeze
 }
 
 // Drained reports whether the host was taken out of the balancer, by a run or by hand, and is still.
@@ -64,6 +66,7 @@ func (r *run) statusOf(ctx context.Context, m *member) (HostStatus, error) {
 	}
 	s.Release, s.Holder, s.Releases = state.Current, state.Holder, state.Releases
 	s.Journal, s.Dangling, s.Out = state.Journal, state.Dangling, state.Drained
+	s.Freeze = state.Freeze
 	if one, ok := find(state, state.Current); ok {
 		s.Mark, s.Created, s.By = one.Mark, one.Created, one.By
 	}

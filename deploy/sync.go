@@ -63,6 +63,7 @@ const keptStaged = 2
 // tells the truth about every host whether or not there is an error.
 func (f *Fleet) Sync(ctx context.Context, want SyncWant) (*SyncResult, error) {
 	s := &syncRun{run: f.newRun("sync"), want: want}
+	s.yields = !want.DryRun
 	for _, m := range s.members {
 		s.done = append(s.done, Synced{Host: m.name, Outcome: Unchanged})
 	}

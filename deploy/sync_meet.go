@@ -74,7 +74,7 @@ func (s *syncRun) arrive(ctx context.Context, m *member) error {
 	case lock.held != nil:
 		err = s.heldBy(m.name, *lock.held)
 	case err == nil:
-		err = s.fit(m)
+		err = errors.Join(s.obey(state), s.fit(m))
 	}
 	s.meet.fail(err)
 	if err == nil && s.meet.come() {

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
+
+	"godeploy/e2e/hosts"
 )
 
 // narrow leaves the login of the app hosts with exactly the sudo rules that doctor prints, and sees that
-// doctor finds nothing wrong with them, and something without.
-func (o *operator) narrow(ctx context.Context) {
+// doctor finds nothing wrong with them, and something without. What it returns sees, by what sudo has logged on
+// the hosts since, that godeploy was refused nothing.
+func (o *operator) narrow(ctx context.Context) (allowed func()) {
 	o.t.Helper()
 	if found := o.doctor(ctx, 0); len(found) != 0 {
 		o.t.Errorf("doctor finds on a sound fleet: %q", found)
@@ -26,6 +30,32 @@ func (o *operator) narrow(ctx context.Context) {
 	if found := o.doctor(ctx, 0); len(found) != 0 {
 		o.t.Errorf("doctor finds with its own rules: %q", found)
 	}
+	before := map[string]int{}
+	for _, h := range o.fleet.Role("app") {
+		before[h.Name] = len(o.sudoLog(ctx, h))
+	}
+	return func() {
+		o.t.Helper()
+		for _, h := range o.fleet.Role("app") {
+			lines := o.sudoLog(ctx, h)[before[h.Name]:]
+			if len(lines) == 0 {
+				o.t.Errorf("%s: sudo has logged nothing", h.Name)
+			}
+			for _, line := range lines {
+				if strings.Contains(line, "not allowed") || strings.Contains(line, "password is required") {
+					o.t.Errorf("%s: sudo says: %s", h.Name, line)
+				}
+			}
+		}
+	}
+}
+
+// sudoLog gives what sudo has logged on a host of godeploy's login, without the lines about its sessions.
+func (o *operator) sudoLog(ctx context.Context, h *hosts.Host) []string {
+	o.t.Helper()
+	out, err := h.Sh(ctx, "journalctl -q -t sudo -o cat --no-pager | grep -v pam_unix || :")
+	must(o.t, err)
+	return slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return !strings.Contains(line, "deploy :") })
 }
 
 // sudoers writes the rules of a host's login, as root.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type servers struct {
 	Even    bool
 	Servers []struct {
 		Server, State, Why string
+		Now                int      `json:"weight_now"`
 		Up                 []string `json:"up_on"`
 		Down               []string `json:"down_on"`
 		Requests           int
@@ -113,16 +115,15 @@ func TestDrainUnderLoad(t *testing.T) {
 		t.Error("the load ended early")
 	}
 	// nginx writes the time at which it was done with the request; half a second for that.
-	if its, all := o.askedSince(ctx, "app3", returned.Add(500*time.Millisecond)); its != 0 || all < want/8 {
+	its, all := o.askedSince(ctx, "app3", returned.Add(500*time.Millisecond))
+	if its != 0 || all < want/8 {
 		t.Errorf("%d of %d requests reached app3 after it was drained", its, all)
 	}
+	figure(t, "after a drain has returned", "%d of %d requests reached the server", its, all)
 	o.checkDrained(ctx)
 
-	o.want(ctx, 0, "nginx", "undrain", "prod", "app3", "--yes")
 	again := time.Now()
-	if got := o.nginxStatus(ctx); !got.Even {
-		t.Errorf("after undrain: %+v", got)
-	}
+	o.putBackSlowly(ctx)
 	load.Until(ctx, func(r hosts.Report) bool { return r.Requests > before+want })
 	if its, _ := o.askedSince(ctx, "app3", again); its == 0 {
 		t.Error("app3 gets no requests again")
@@ -133,7 +134,25 @@ func TestDrainUnderLoad(t *testing.T) {
 	if report.Failed != 0 || report.Requests < want {
 		t.Errorf("load saw %v, want at least %d requests and none failed", report, want)
 	}
+	figure(t, "drain, undrain by weight and warm, a release that is killed between two nginx hosts, and the next one, under one-shot requests",
+		"%d of %d requests failed, the slowest took %v", report.Failed, report.Requests, report.Slowest.Round(time.Millisecond))
 	o.wholeOn(ctx, v2)
+}
+
+// putBackSlowly: app3 comes back with the weight that was asked for and keeps it, and is raised to its own.
+func (o *operator) putBackSlowly(ctx context.Context) {
+	o.t.Helper()
+	o.want(ctx, 0, "nginx", "undrain", "prod", "app3", "--weight", "5", "--yes")
+	if got := o.nginxStatus(ctx); got.Even || got.state() != "app1=up app2=up app3=up app4=up" || got.Servers[2].Now != 5 {
+		o.t.Errorf("after undrain --weight 5: %+v", got)
+	}
+	out := o.want(ctx, 0, "nginx", "undrain", "prod", "app3", "--warm", "4s", "--yes")
+	if !strings.Contains(out.stderr, "weight 2 of 20") {
+		o.t.Errorf("it is not said that app3 begins with a tenth:\n%s", out.stderr)
+	}
+	if got := o.nginxStatus(ctx); !got.Even || got.Servers[2].Now != 20 {
+		o.t.Errorf("after undrain --warm: %+v", got)
+	}
 }
 
 // checkDrained: everybody is told that app3 is out and why, and neither the budget nor a release forgets it.
@@ -144,6 +163,11 @@ func (o *operator) checkDrained(ctx context.Context) {
 		o.t.Errorf("nginx status says %+v", got)
 	}
 	out := o.want(ctx, 0, "status", "prod")
+	for _, h := range o.fleet.Role("nginx") {
+		if row := regexp.MustCompile(`(?m)^` + h.Name + ` +[1-9]\d* +[1-9]\d* +\w+ +\d+ +\d+/511`); !row.MatchString(out.stdout) {
+			o.t.Errorf("status does not tell of nginx on %s:\n%s", h.Name, out.stdout)
+		}
+	}
 	if !strings.Contains(out.stdout+out.stderr, "app3: drained") {
 		o.t.Error("status does not say that app3 is drained")
 	}
@@ -212,7 +236,10 @@ func TestTheGateUndoesAFlakyRelease(t *testing.T) {
 	o.configure(site{more: behindNginx("gate = \"5xx < 0.5%, p95 < 10x\"\nbake = \"5s\"\n")})
 	v2 := strings.TrimSpace(o.want(ctx, 0, "release", "prod", "--yes").stdout)
 	o.wholeOn(ctx, v2)
-	if report := load.Stop(); report.Failed > flaky.Failed || flaky.Failed == 0 {
+	report := load.Stop()
+	if report.Failed > flaky.Failed || flaky.Failed == 0 {
 		t.Errorf("the flaky release failed %d times, and the good one %d times", flaky.Failed, report.Failed-flaky.Failed)
 	}
+	figure(t, "a release that answers 500 to 2 % while its health check passes, with `gate = \"5xx < 0.5%\"`",
+		"undone by the gate after %d of %d requests had failed; the good one after it lost none", flaky.Failed, flaky.Requests)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,17 +17,18 @@ import (
 )
 
 // binary builds godeploy once for all tests: with the race detector, and with the static helpers
-// embedded, as a release has them.
+// embedded, as a release has them. GODEPLOY_E2E_PLAIN leaves the detector out, for long measured runs.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "godeploy-e2e-")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "godeploy")
-	for _, argv := range [][]string{
-		{"make", "-C", "..", "--no-print-directory", "helper"},
-		{"go", "build", "-race", "-tags", "embedhelper", "-o", path, "../cmd/godeploy"},
-	} {
+	build := []string{"go", "build", "-race", "-tags", "embedhelper", "-o", path, "../cmd/godeploy"}
+	if os.Getenv("GODEPLOY_E2E_PLAIN") != "" {
+		build = slices.Delete(build, 2, 3)
+	}
+	for _, argv := range [][]string{{"make", "-C", "..", "--no-print-directory", "helper"}, build} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
 		}
@@ -41,6 +43,7 @@ type operator struct {
 	project string // folder with godeploy.toml
 	home    string
 	binary  string
+	front   front
 }
 
 // outcome is what one command line came to.
@@ -54,7 +57,7 @@ func newOperator(t *testing.T, f *hosts.Fleet) *operator {
 	path, err := binary()
 	must(t, err)
 	dir := t.TempDir()
-	o := &operator{t: t, fleet: f, project: filepath.Join(dir, "swiper"), home: filepath.Join(dir, "home"), binary: path}
+	o := &operator{t: t, fleet: f, project: filepath.Join(dir, "swiper"), home: filepath.Join(dir, "home"), binary: path, front: nginxFront()}
 	must(t, os.MkdirAll(o.home, 0o700))
 	return o
 }
@@ -109,7 +112,11 @@ jump = [%s]
 `, hosts.AppPath, s.process, s.hooks, s.more, s.ssh, o.fleet.KeyFile, o.jumps())
 	for _, h := range o.fleet.Hosts() {
 		if h.Role() == "nginx" || h.Role() == "app" {
-			fmt.Fprintf(&b, "%s = { role = %q, address = %q, weight = %d }\n", h.Name, h.Role(), h.Addr(), max(h.Weight(), 1))
+			role := h.Role()
+			if role == "nginx" {
+				role = o.front.kind
+			}
+			fmt.Fprintf(&b, "%s = { role = %q, address = %q, weight = %d }\n", h.Name, role, h.Addr(), max(h.Weight(), 1))
 		}
 	}
 	must(o.t, os.WriteFile(filepath.Join(o.project, "godeploy.toml"), []byte(b.String()), 0o644))

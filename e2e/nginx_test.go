@@ -17,12 +17,6 @@ import (
 	"godeploy/e2e/hosts/app"
 )
 
-const nginxTable = `[nginx]
-method = %q
-main_file = "/etc/nginx/modules-enabled/60-godeploy.conf"
-keepalive = 16
-`
-
 // namesOnly lets every app host answer with its name at the app's port: what is looked at is who is asked.
 func namesOnly(ctx context.Context, t *testing.T, f *hosts.Fleet) {
 	t.Helper()
@@ -70,17 +64,17 @@ func nameOf(client *http.Client, url string) string {
 	return string(body)
 }
 
-// bothHave gives the nginx file that both hosts must have.
-func bothHave(ctx context.Context, t *testing.T, f *hosts.Fleet) string {
-	t.Helper()
+// bothHave gives the file that both balancers must have.
+func bothHave(ctx context.Context, o *operator) string {
+	o.t.Helper()
 	var files []string
-	for _, h := range f.Role("nginx") {
-		text, err := h.Exec(ctx, "cat", "/etc/nginx/conf.d/godeploy-swiper.conf")
-		must(t, err)
+	for _, h := range o.fleet.Role("nginx") {
+		text, err := h.Exec(ctx, "cat", o.front.file)
+		must(o.t, err)
 		files = append(files, text)
 	}
 	if files[0] != files[1] {
-		t.Errorf("the nginx hosts differ:\n%s\n%s", files[0], files[1])
+		o.t.Errorf("the balancers differ:\n%s\n%s", files[0], files[1])
 	}
 	return files[0]
 }
@@ -89,31 +83,42 @@ func bothHave(ctx context.Context, t *testing.T, f *hosts.Fleet) string {
 // weight; what somebody else has done or broken on one of them stops a push before either is changed.
 func TestNginxTier(t *testing.T) {
 	t.Parallel()
+	tierHolds(t, nginxFront())
+}
+
+// tierHolds is what TestNginxTier says, of either kind of balancer.
+func tierHolds(t *testing.T, kind front) {
+	t.Helper()
 	ctx, f := bootFleet(t, hosts.Options{Only: []string{"lb1", "lb2", "app1", "app2", "app3", "app4"}})
 	o := newOperator(t, f)
+	o.front = kind
 	o.write(named(t, "v1"))
-	o.configure(site{more: fmt.Sprintf(nginxTable, "weight")})
+	o.configure(site{more: o.front.table("weight")})
 	namesOnly(ctx, t, f)
 	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
+	o.front.begin(ctx, o)
 
-	o.want(ctx, 3, "nginx", "diff", "prod", "--exit-code")
-	o.want(ctx, 0, "nginx", "push", "prod")
-	o.want(ctx, 0, "nginx", "diff", "prod", "--exit-code")
-	if out := o.want(ctx, 0, "nginx", "push", "prod"); !strings.Contains(out.stderr, "nothing to push") {
+	o.want(ctx, 3, o.front.group, "diff", "prod", "--exit-code")
+	o.want(ctx, 0, append([]string{o.front.group, "push", "prod"}, o.front.first...)...)
+	o.want(ctx, 0, o.front.group, "diff", "prod", "--exit-code")
+	if out := o.want(ctx, 0, o.front.group, "push", "prod"); !strings.Contains(out.stderr, "nothing to push") {
 		t.Error("the same push again is not said to do nothing")
 	}
-	byWeight(t, f, 20_000)
+	byWeight(o, 20_000)
 	refusals(ctx, o)
 	hashed(ctx, o)
+	drainedByHash(ctx, o)
 }
 
 // byWeight: the servers get their share, each within 3 % of it.
-func byWeight(t *testing.T, f *hosts.Fleet, requests int) {
+func byWeight(o *operator, requests int) {
+	t, f := o.t, o.fleet
 	t.Helper()
-	counts, sum := ask(t, f, requests), 0
+	counts, sum, worst := ask(t, f, requests), 0, 0.0
 	t.Logf("%d requests: %v", requests, counts)
 	for _, h := range f.Role("app") {
 		want := float64(requests*h.Weight()) / 70
+		worst = max(worst, math.Abs(float64(counts[h.Name])-want)/want)
 		if got := float64(counts[h.Name]); math.Abs(got-want) > 0.03*want {
 			t.Errorf("%s got %.0f of %d requests, want %.0f", h.Name, got, requests, want)
 		}
@@ -122,28 +127,25 @@ func byWeight(t *testing.T, f *hosts.Fleet, requests int) {
 	if sum != requests {
 		t.Errorf("%d of %d requests were answered by an app host: %v", sum, requests, counts)
 	}
+	figure(t, o.front.says("method `weight`, weights 10, 20, 20, 20"), "%d requests: %d, %d, %d, %d; the worst is %.1f %% away from its share",
+		requests, counts["app1"], counts["app2"], counts["app3"], counts["app4"], 100*worst)
 }
 
 // refusals: each is named, and neither host is changed.
 func refusals(ctx context.Context, o *operator) {
 	o.t.Helper()
-	before := bothHave(ctx, o.t, o.fleet)
-	o.configure(site{more: fmt.Sprintf(nginxTable, "least_conn")})
-	for _, c := range []struct{ spoil, heal, code string }{
-		{"cp -p /etc/nginx/conf.d/godeploy-swiper.conf /root/kept; echo '# mine' >>/etc/nginx/conf.d/godeploy-swiper.conf",
-			"cp -p /root/kept /etc/nginx/conf.d/godeploy-swiper.conf", "nginx-drift"},
-		{"echo 'server { lisen 81; }' >/etc/nginx/conf.d/neighbour.conf", "rm /etc/nginx/conf.d/neighbour.conf", "nginx-broken"},
-		{"systemctl stop nginx", "systemctl start nginx", "nginx-stopped"},
-	} {
+	before := bothHave(ctx, o)
+	for _, c := range o.front.spoils {
+		o.configure(site{more: o.front.table("least_conn") + c.more})
 		lb2 := o.fleet.Host("lb2")
 		_, err := lb2.Sh(ctx, c.spoil)
 		must(o.t, err)
-		if out := o.want(ctx, 5, "nginx", "push", "prod"); !strings.Contains(out.stderr, c.code) || !strings.Contains(out.stderr, "lb2") {
+		if out := o.want(ctx, 5, o.front.group, "push", "prod"); !strings.Contains(out.stderr, c.code) || !strings.Contains(out.stderr, "lb2") {
 			o.t.Errorf("%s on lb2 is not named", c.code)
 		}
 		_, err = lb2.Sh(ctx, c.heal)
 		must(o.t, err)
-		if after := bothHave(ctx, o.t, o.fleet); after != before {
+		if after := bothHave(ctx, o); after != before {
 			o.t.Errorf("%s: a host was changed:\n%s", c.code, after)
 		}
 	}
@@ -152,8 +154,8 @@ func refusals(ctx context.Context, o *operator) {
 // hashed: with ip_hash a client stays where it is.
 func hashed(ctx context.Context, o *operator) {
 	o.t.Helper()
-	o.configure(site{more: fmt.Sprintf(nginxTable, "ip_hash")})
-	o.want(ctx, 0, "nginx", "push", "prod")
+	o.configure(site{more: o.front.table("ip_hash")})
+	o.want(ctx, 0, o.front.group, "push", "prod")
 	if counts := ask(o.t, o.fleet, 500); len(counts) != 1 {
 		o.t.Errorf("one client was sent to %v", counts)
 	}
@@ -162,6 +164,45 @@ func hashed(ctx context.Context, o *operator) {
 	if len(strings.Split(strings.TrimSpace(out), "\n")) != 1 {
 		o.t.Errorf("another client was sent to\n%s", out)
 	}
+}
+
+// drainedByHash: while a server is out, only its own clients go elsewhere.
+func drainedByHash(ctx context.Context, o *operator) {
+	o.t.Helper()
+	_, err := o.fleet.Host("app3").Exec(ctx, "mkdir", "-p", "-m", "777", "/opt/swiper") // what a release would have made
+	must(o.t, err)
+	before := homes(ctx, o)
+	o.want(ctx, 0, o.front.group, "drain", "prod", "app3", "--yes")
+	after := homes(ctx, o)
+	moved := 0
+	for client, home := range before {
+		switch {
+		case after[client] == "app3":
+			o.t.Errorf("%s is sent to app3, which is out", client)
+		case home == "app3":
+			moved++
+		case after[client] != home:
+			o.t.Errorf("%s was sent to %s, and to %s while app3 is out", client, home, after[client])
+		}
+	}
+	if moved == 0 || len(before) < 200 {
+		o.t.Errorf("%d of %d clients were app3's", moved, len(before))
+	}
+	figure(o.t, o.front.says("method `ip_hash`, one of four servers drained"), "%d clients: the %d of that server moved, and no other", len(before), moved)
+}
+
+// homes gives the server of each of many clients of lb1; nginx tells them apart by the first three numbers of
+// their address.
+func homes(ctx context.Context, o *operator) map[string]string {
+	o.t.Helper()
+	out, err := o.fleet.Host("lb1").Sh(ctx, "for i in $(seq 1 250); do printf '%s ' $i; curl -s --interface 127.0.$i.1 http://127.0.0.1/; echo; done")
+	must(o.t, err)
+	all := map[string]string{}
+	for line := range strings.Lines(out) {
+		client, home, _ := strings.Cut(strings.TrimSpace(line), " ")
+		all[client] = home
+	}
+	return all
 }
 
 // assetOf is a static file with its version in its name, as a build step makes them.
@@ -198,16 +239,22 @@ func TestStaticFilesAreThereBeforeAndAfter(t *testing.T) {
 		}
 		return nil
 	}})
+	asked := 0
 	for i := range releases {
 		before := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs(assetOf(fmt.Sprintf("s%d", i))), Rate: 50})
 		o.releaseWithAsset(ctx, fmt.Sprintf("s%d", i+1))
 		if report := before.Stop(); report.Failed != 0 || report.Requests < 20 {
 			t.Errorf("the asset of the release before: %v", report)
+		} else {
+			asked += report.Requests
 		}
 	}
-	if report := pages.Stop(); report.Failed != 0 || report.Versions["s1"] == 0 {
+	report := pages.Stop()
+	if report.Failed != 0 || report.Versions["s1"] == 0 {
 		t.Errorf("pages and what they name: %v", report)
 	}
+	figure(t, "rolling releases with hashed assets", "%d releases: %d requests for the asset of the release before and %d for pages and what they name, no 404",
+		releases, asked, report.Requests)
 	for _, url := range o.fleet.URLs("/statics/.godeploy/statics/") {
 		if name := nameOf(client, url); !strings.HasPrefix(name, "404") {
 			t.Errorf("godeploy's own folder is shown: %s", name)

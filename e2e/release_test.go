@@ -105,7 +105,7 @@ func TestReleaseEndToEnd(t *testing.T) {
 	if v1 = o.release(ctx, named(t, "v1"), "--again"); len(o.status(ctx).Fleet[v1]) != 4 {
 		t.Errorf("--again did not bring %s out", v1)
 	}
-	o.narrow(ctx)
+	allowed := o.narrow(ctx)
 	load := o.fleet.Load(ctx, hosts.LoadOptions{URLs: o.fleet.URLs("/"), Rate: 60})
 	v2 := o.release(ctx, named(t, "v2"))
 	o.wholeOn(ctx, v2)
@@ -134,6 +134,9 @@ func TestReleaseEndToEnd(t *testing.T) {
 	if report.Failed != 0 || report.Requests < 500 {
 		t.Errorf("load saw %v, want at least 500 requests and none failed", report)
 	}
+	o.want(ctx, 0, "restart", "prod") // in full: that takes root
+	o.wholeOn(ctx, v2)
+	allowed()
 }
 
 // A slow import stalls, but neither it nor a full restart without drain hurts what was there before.

@@ -28,19 +28,26 @@ func TestSetup(t *testing.T) {
 	o := newOperator(t, f)
 	o.write(named(t, "v1"))
 	o.configure(site{ssh: `user = "root"`, process: `command = "gunicorn -c swiper/gunicorn-config.py swiper.wsgi"
-backlog = 512`, hooks: `setup = ["id -un > made-by"]`, more: "[setup]\npackages = [\"curl\"]\nvenv = \".venv\"\n"})
+backlog = 512`, hooks: `setup = ["id -un > made-by"]`, more: "[setup]\npackages = [\"curl\", \"swiper-tool\"]\nvenv = \".venv\"\n"})
 	o.ownedBy("webapp:webgroup")
 	app1 := f.Host("app1")
+	for _, h := range []*hosts.Host{app1, f.Host("lb1")} {
+		hasAPackageToOffer(ctx, t, h)
+	}
 	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
 
 	if out := o.want(ctx, 3, "setup", "prod", "--dry-run", "--diff", "--exit-code"); !strings.Contains(out.stdout, "+ExecStart=") {
 		t.Error("the diff lacks the unit")
 	}
-	if out, err := app1.Sh(ctx, "ls -d /opt/* 2>/dev/null || true; getent passwd webapp || true"); err != nil || out != "" {
+	if out, err := app1.Sh(ctx, "ls -d /opt/* 2>/dev/null || true; getent passwd webapp || true; command -v swiper-tool || true"); err != nil || out != "" {
 		t.Fatalf("a dry run made %q, %v", out, err)
 	}
-	if out := o.want(ctx, 0, "setup", "prod"); !strings.Contains(out.stderr, "/opt/swiper/shared/.env is missing") {
-		t.Error("the missing shared file is not named")
+	if out := o.want(ctx, 0, "setup", "prod"); !strings.Contains(out.stderr, "/opt/swiper/shared/.env is missing") ||
+		!strings.Contains(out.stderr, "swiper-tool: none -> installed by apt-get") {
+		t.Error("the missing shared file is not named, or the package that came")
+	}
+	if out, err := app1.Sh(ctx, "swiper-tool"); err != nil || out != "a tool\n" {
+		t.Errorf("the package's program: got %q, %v", out, err)
 	}
 	looksSetUp(ctx, t, app1)
 	must(t, app1.WriteFile(ctx, hosts.AppPath+"/shared/.env", []byte(hosts.Dotenv), 0o600))
@@ -58,6 +65,24 @@ backlog = 512`, hooks: `setup = ["id -un > made-by"]`, more: "[setup]\npackages 
 		t.Error("a group that is none is not named")
 	}
 	o.setUpAgain(ctx, "0 changes, 1 hook run")
+}
+
+// hasAPackageToOffer gives the host an archive of its own, with one package, of which apt has not heard yet.
+func hasAPackageToOffer(ctx context.Context, t *testing.T, h *hosts.Host) {
+	t.Helper()
+	_, err := h.Sh(ctx, `mkdir -p /srv/archive/tree/DEBIAN /srv/archive/tree/usr/bin
+cd /srv/archive
+printf '#!/bin/sh\necho a tool\n' >tree/usr/bin/swiper-tool
+chmod 0755 tree/usr/bin/swiper-tool
+printf 'Package: swiper-tool\nVersion: 1.0\nArchitecture: all\nMaintainer: ops <ops@example.org>\nDescription: a tool\n' >tree/DEBIAN/control
+dpkg-deb --build --root-owner-group tree swiper-tool.deb >/dev/null
+{ dpkg-deb --field swiper-tool.deb
+  echo "Filename: ./swiper-tool.deb"
+  echo "Size: $(stat -c %s swiper-tool.deb)"
+  echo "SHA256: $(sha256sum swiper-tool.deb | cut -d' ' -f1)"; } >Packages
+rm -rf /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list`)
+	must(t, err)
 }
 
 // setUpAgain runs setup and wants to read what it did.

@@ -32,7 +32,7 @@ type openssh struct {
 func startOpenSSH(t *testing.T, authorized ssh.PublicKey) openssh {
 	t.Helper()
 	binary := installed(t, "sshd")
-	s := openssh{dir: t.TempDir(), port: unusedPort(t)}
+	s := openssh{dir: t.TempDir(), port: sshtest.FreePort(t, "127.0.0.1")}
 	host, err := sshtest.NewKeyFile(filepath.Join(s.dir, "host"), "host")
 	must(t, err)
 	s.key = ssh.FingerprintSHA256(host.PublicKey())
@@ -68,14 +68,6 @@ func installed(t *testing.T, name string) string {
 	}
 	t.Skipf("%s is not installed", name)
 	return ""
-}
-
-func unusedPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func waitFor(t *testing.T, what string, is func() bool) {

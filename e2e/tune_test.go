@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,15 @@ func showsVitals(ctx context.Context, t *testing.T, o *operator) {
 // refusesBadTune: each of these ends in 64 with nothing written, whatever else the file wants.
 func refusesBadTune(ctx context.Context, t *testing.T, o *operator) {
 	t.Helper()
+	ceiling, err := o.fleet.Host("app1").Sh(ctx, "cat /proc/sys/fs/nr_open")
+	must(t, err)
+	most, err := strconv.Atoi(strings.TrimSpace(ceiling))
+	must(t, err)
+	o.configure(site{more: fmt.Sprintf("[tune.limits]\nnofile = %d\n", most+1)})
+	// A machine that boots the hosts without CAP_SYS_RESOURCE has a lower ceiling, which is named then.
+	if out := o.want(ctx, 64, "tune", "prod"); !strings.Contains(out.stderr, "more than fs.nr_open allows: "+strings.TrimSpace(ceiling)) && !strings.Contains(out.stderr, "more than the container") {
+		t.Error("a limit above fs.nr_open is refused without its ceiling")
+	}
 	for _, bad := range []string{"nofile = 0", "nproc = 0", "nofile = \"abc\"", "nofile = 2000000000", "nosuch = 1",
 		"nofile = 16384\n[tune.sysctl]\n\"net.core.somaxconn\" = \"abc\"", "nofile = 16384\n[tune.sysctl]\n\"net.core.nosuch\" = 1",
 		"nofile = 16384\n[tune.sysctl]\n\"net.ipv4.ip_local_port_range\" = \"65000 10240\""} {

@@ -14,7 +14,8 @@ import (
 // Without the helper a release has weaker guarantees, which are said, and the same result.
 func TestReleaseWithoutHelper(t *testing.T) {
 	t.Parallel()
-	ctx, o := newSite(t, site{ssh: "user = \"deploy\"\nsudo = true\nhelper = false"}, "lb1", "app1", "app2", "db1")
+	bare := site{ssh: "user = \"deploy\"\nsudo = true\nhelper = false"}
+	ctx, o := newSite(t, bare, "lb1", "app1", "app2", "db1")
 	o.want(ctx, 0, "keys", "trust", "prod", "--yes")
 	v1 := o.release(ctx, named(t, "v1"))
 	o.wholeOn(ctx, v1)
@@ -32,6 +33,14 @@ func TestReleaseWithoutHelper(t *testing.T) {
 	o.want(ctx, 5, "release", "prod", "--yes")
 	o.want(ctx, 0, "rollback", "prod", v1, "--yes")
 	o.wholeOn(ctx, v1)
+	bare.more = "[tune.limits]\nnofile = 16384\n"
+	o.configure(bare)
+	o.want(ctx, 0, "tune", "prod", "--restart", "--exit-code")
+	o.wholeOn(ctx, v1)
+	// One look of status at both servers: their processes are known, and each limit holds.
+	if out := o.want(ctx, 0, "status", "prod", "--json", "--exit-code").stdout; strings.Count(out, `"master"`) != 2 || strings.Contains(out, `"drift":true`) || strings.Contains(out, `"drift": true`) {
+		t.Errorf("status without the helper: %s", out)
+	}
 	if out, err := o.fleet.Host("app1").Sh(ctx, "ls -d /home/deploy/.cache/godeploy /opt/swiper/.godeploy/lock.d 2>/dev/null || echo none"); err != nil || out != "none\n" {
 		t.Errorf("app1 has %q, %v, want neither a helper nor a lock left", out, err)
 	}

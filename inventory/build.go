@@ -236,7 +236,7 @@ func (b *builder) resolve(e *Env, entries []namedEntry) {
 	for _, entry := range entries {
 		h := Host{
 			Name: entry.name, Weight: entry.Weight, Tags: entry.Tags, Backup: entry.Backup,
-			HostKey: entry.HostKey, Port: entry.Port, User: entry.User, Roles: entry.Roles, Pos: entry.pos,
+			HostKey: entry.HostKey, AppAddress: entry.AppAddress, Port: entry.Port, User: entry.User, Roles: entry.Roles, Pos: entry.pos,
 		}
 		if entry.Role != "" {
 			h.Roles = []string{entry.Role}

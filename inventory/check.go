@@ -25,6 +25,7 @@ func (c *checker) all(entries []namedEntry) {
 	c.release()
 	c.hooks()
 	c.nginx()
+	c.balancer()
 	c.people()
 	c.hosts(entries)
 	c.jumps()

@@ -98,14 +98,14 @@ type Release struct {
 	Strategy       string        `toml:"strategy" enum:"rolling|canary|all" default:"rolling" doc:"in batches; one host first; or all at once"`
 	Canary         string        `toml:"canary" rule:"hostname" doc:"the host that goes first; needed by strategy canary"`
 	Batch          Batch         `toml:"batch" default:"1" doc:"hosts at a time: \"1\", \"25%\", or a ramp [1, \"30%\", \"100%\"]"`
-	Drain          string        `toml:"drain" enum:"auto|nginx|haproxy|off" default:"auto" doc:"take a host out of the balancer before its restart; auto = nginx when the file has [nginx]"`
+	Drain          string        `toml:"drain" enum:"auto|nginx|haproxy|off" default:"auto" doc:"take a host out of the balancer before its restart; auto = the balancer that the file has"`
 	DrainWait      time.Duration `toml:"drain_wait" min:"0s" max:"1h" default:"10s" doc:"time for open requests to end"`
 	OnFailure      string        `toml:"on_failure" enum:"rollback|stop|continue" default:"rollback" doc:"undo every host, leave them as they are, or undo those that failed and go on"`
 	MaxFailures    int           `toml:"max_failures" min:"0" max:"100000" default:"0" doc:"hosts that may fail before on_failure applies"`
 	Roles          []string      `toml:"roles" rule:"word" default:"app" doc:"roles a release goes to"`
 	Restart        string        `toml:"restart" enum:"graceful|full" default:"graceful" doc:"by [process] graceful, or stop and start"`
 	MaxUnavailable Share         `toml:"max_unavailable" doc:"hosts out of service at once, those of earlier runs counted; default: the batch, with a ramp 25%"`
-	StallBudget    time.Duration `toml:"stall_budget" min:"0s" max:"10m" default:"500ms" doc:"an app that boots longer is drained first"`
+	StallBudget    time.Duration `toml:"stall_budget" min:"0s" max:"10m" default:"500ms" doc:"a boot for longer than this is not waited for by requests: where the server is not drained, gunicorn is then replaced beside itself (usr2) and not by HUP"`
 	Carry          []string      `toml:"carry" rule:"relpath" doc:"paths copied from the previous release; not also in [shared] dirs"`
 	Migrations     string        `toml:"migrations" rule:"command" doc:"run on one host as the app's owner; prints the heads of the database schema, one a line, so that a rollback can refuse an older release"`
 	Gate           string        `toml:"gate" rule:"gate" doc:"goals that new hosts must meet beside old ones, such as \"5xx < 0.5%, p95 < 1.5x\""`
@@ -159,9 +159,28 @@ type Setup struct {
 	Venv     string   `toml:"venv" rule:"relpath" doc:"virtual environment that is made in shared/ with python3 -m venv, such as \".venv\"; name it in [shared] dirs too; empty = none"`
 }
 
-// Balancer says what stands before the app hosts.
+// Balancer says what stands before the app hosts. Its other keys are for HAProxy; nginx has [nginx].
 type Balancer struct {
-	Kind string `toml:"kind" enum:"nginx|haproxy" default:"nginx" doc:"kind of balancer"`
+	Kind            string        `toml:"kind" enum:"nginx|haproxy" default:"nginx" doc:"kind of balancer; its hosts have the role of that name; the keys below are for haproxy"`
+	Method          string        `toml:"method" rule:"method" default:"rr" doc:"as [nginx] method: rr or weight, ip_hash, least_conn, \"hash KEY\", \"random two\""`
+	Backend         string        `toml:"backend" rule:"nginxword" doc:"name of the backend; empty = NAME_servers"`
+	Listen          string        `toml:"listen" rule:"listen" default:"80" doc:"ports or address:port, with commas between them; with a certificate they speak TLS"`
+	Redirect        int           `toml:"redirect" min:"0" max:"65535" default:"0" doc:"port whose requests are sent to https, such as 80; 0 = none; needs certificate"`
+	Certificate     string        `toml:"certificate" rule:"nginxpath" doc:"file on the host with TLS certificate and key"`
+	File            string        `toml:"file" rule:"nginxpath" default:"/etc/haproxy/haproxy.cfg" doc:"file written; HAProxy has to be started with it, or with its folder"`
+	Whole           bool          `toml:"whole" default:"true" doc:"the file is all that HAProxy reads, and sets user, chroot and log too; false = a file beside others"`
+	Headers         []string      `toml:"headers" rule:"nginxheader" doc:"headers of every answer, such as \"X-Frame-Options: DENY\""`
+	ProxyHeaders    []string      `toml:"proxy_headers" rule:"nginxheader" doc:"headers of every request to the app, beside X-Real-IP, X-Forwarded-For and X-Forwarded-Proto"`
+	ConnectTimeout  time.Duration `toml:"connect_timeout" min:"1ms" max:"24h" default:"2s" doc:"longest wait for a connection to an app host"`
+	ClientTimeout   time.Duration `toml:"client_timeout" min:"1ms" max:"24h" default:"60s" doc:"longest pause of a visitor"`
+	ServerTimeout   time.Duration `toml:"server_timeout" min:"1ms" max:"24h" default:"60s" doc:"longest pause in the answer of an app host"`
+	ErrorPage       string        `toml:"error_page" rule:"nginxpath" doc:"HTML file on the HAProxy hosts, at most 8 KiB, that is shown when no app host answers"`
+	Keepalive       int           `toml:"keepalive" min:"0" max:"65535" default:"64" doc:"idle connections kept to each app host"`
+	MaxFails        int           `toml:"max_fails" min:"0" max:"65535" default:"3" doc:"failures before a server is left out; 0 = it never is, and is not checked"`
+	FailTimeout     time.Duration `toml:"fail_timeout" min:"1s" max:"24h" default:"10s" doc:"time over which failures count: so long a dead server is asked on"`
+	Socket          string        `toml:"socket" rule:"nginxsocket" doc:"runtime socket; empty = /run/haproxy/godeploy-NAME.sock"`
+	ShutdownTimeout time.Duration `toml:"shutdown_timeout" min:"0s" max:"24h" default:"30s" doc:"old workers end after so long; \"0s\" = never"`
+	MaxConnections  int           `toml:"max_connections" min:"0" max:"10000000" default:"0" doc:"connections at a time; 0 = what HAProxy finds right"`
 }
 
 // Nginx is the nginx file that godeploy writes, and with main_file a second one.
@@ -178,7 +197,7 @@ type Nginx struct {
 	WorkerRlimitNofile    int           `toml:"worker_rlimit_nofile" min:"0" max:"1073741824" default:"0" doc:"files that a worker may have open; 0 = as nginx.conf has it; needs main_file"`
 	Certificate           string        `toml:"certificate" rule:"nginxpath" doc:"TLS certificate on the host; needs key"`
 	Key                   string        `toml:"key" rule:"nginxpath" doc:"TLS key on the host; needs certificate"`
-	Template              string        `toml:"template" rule:"line" doc:"template of your own, relative to godeploy.toml, with the same values"`
+	Template              string        `toml:"template" rule:"line" doc:"template of your own for the file, relative to godeploy.toml (docs/nginx.md)"`
 	ClientMaxBodySize     string        `toml:"client_max_body_size" rule:"nginxsize" default:"20m" doc:"largest request body"`
 	Headers               []string      `toml:"headers" rule:"nginxheader" doc:"headers of every answer, such as \"X-Frame-Options: DENY\""`
 	ProxyHeaders          []string      `toml:"proxy_headers" rule:"nginxheader" doc:"headers of every request to the app, beside Host, X-Real-IP, X-Forwarded-For and X-Forwarded-Proto"`

@@ -13,6 +13,8 @@ type Env struct {
 	Branch  string `toml:"branch" rule:"line" doc:"only this branch may be released; --any-branch overrides"`
 	Confirm bool   `toml:"confirm" doc:"ask before anything is changed; --yes answers"`
 	Hosts   []Host `toml:"-"` // in the order of the file
+	// OwnNginx is the file that [nginx] template names, as Load found it; nil without one.
+	OwnNginx *OwnNginx `toml:"-"`
 	Config
 }
 
@@ -30,7 +32,9 @@ type Host struct {
 	Direct  bool       // jump = [] was written: no jump host, whatever ssh_config says
 	Backup  bool
 	HostKey string // "SHA256:…" or ""
-	Pos     fault.Pos
+	// AppAddress is the IP address at which a balancer reaches the app, where that is not Address; or "".
+	AppAddress string
+	Pos        fault.Pos
 }
 
 // HasRole reports whether the host has the role.
@@ -38,16 +42,17 @@ func (h Host) HasRole(role string) bool { return contains(h.Roles, role) }
 
 // hostEntry is a host as it stands in the file.
 type hostEntry struct {
-	Address string   `toml:"address" rule:"address" doc:"IP address or DNS name; empty = the host's name"`
-	Role    string   `toml:"role" rule:"word" doc:"its one role"`
-	Roles   []string `toml:"roles" rule:"word" doc:"its roles, instead of role"`
-	Weight  int      `toml:"weight" min:"1" max:"65535" default:"1" doc:"share of the traffic, as in nginx"`
-	Tags    []string `toml:"tags" rule:"word" doc:"free words for --limit tag:WORD"`
-	Port    int      `toml:"port" min:"1" max:"65535" doc:"port of sshd; default: the role's, else [ssh] port"`
-	User    string   `toml:"user" rule:"user" doc:"login user; default: the role's, else [ssh] user"`
-	Jump    []Chain  `toml:"jump" doc:"hosts to go through; default: the role's; [] = none"`
-	Backup  bool     `toml:"backup" doc:"gets traffic only when the others are down"`
-	HostKey string   `toml:"host_key" rule:"fingerprint" doc:"SHA256 fingerprint its host key must have"`
+	Address    string   `toml:"address" rule:"address" doc:"IP address or DNS name; empty = the host's name"`
+	Role       string   `toml:"role" rule:"word" doc:"its one role"`
+	Roles      []string `toml:"roles" rule:"word" doc:"its roles, instead of role"`
+	Weight     int      `toml:"weight" min:"1" max:"65535" default:"1" doc:"share of the traffic, as in nginx"`
+	Tags       []string `toml:"tags" rule:"word" doc:"free words for --limit tag:WORD"`
+	Port       int      `toml:"port" min:"1" max:"65535" doc:"port of sshd; default: the role's, else [ssh] port"`
+	User       string   `toml:"user" rule:"user" doc:"login user; default: the role's, else [ssh] user"`
+	Jump       []Chain  `toml:"jump" doc:"hosts to go through; default: the role's; [] = none"`
+	Backup     bool     `toml:"backup" doc:"gets traffic only when the others are down"`
+	AppAddress string   `toml:"app_address" rule:"ipaddress" doc:"IP address at which the balancer reaches the app, where address is a name or another network's; empty = address"`
+	HostKey    string   `toml:"host_key" rule:"fingerprint" doc:"SHA256 fingerprint its host key must have"`
 
 	pos fault.Pos
 }

@@ -91,6 +91,7 @@ func Load(path string) (*File, error) {
 		return nil, err
 	}
 	f.modes = modes
+	f.readTemplates()
 	if f.Dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("folder of %s: %w", path, err)
 	}

@@ -27,6 +27,7 @@ func (f *File) Findings(env string) []*fault.Error {
 	w.roles()
 	w.hooks()
 	w.secrets()
+	w.nginx()
 	for _, m := range f.modes {
 		if why := unsafeMode(m.info); why != "" {
 			w.add(fault.Pos{File: m.name}, "%s %s", m.name, why).

@@ -24,6 +24,8 @@ func nginxCheck(name string) func(string) error {
 		return templates.CheckServerName
 	case "nginxpath":
 		return templates.CheckNginxPath
+	case "nginxsocket":
+		return templates.CheckSocketPath
 	case "nginxsize":
 		return templates.CheckNginxSize
 	case "nginxtime":
@@ -44,6 +46,15 @@ func nginxRule(check func(string) error) rule {
 		}
 		return err
 	}
+}
+
+// checkIPAddress wants an address that somebody else can connect to.
+func checkIPAddress(s string) error {
+	ip, err := netip.ParseAddr(s)
+	if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+		return badValue(`must be an IP address such as "10.0.0.1"`)
+	}
+	return nil
 }
 
 // ParseListen reads "80", "10.0.0.1:80" or "[::]:443", several with commas between them.

@@ -58,14 +58,39 @@ func (e *Env) withRole(role string) []Host {
 }
 
 // NginxSite gives the typed values of the nginx file, with every app host in service. Errors are faults
-// that name the place in the file; a site that is given passes its Check.
+// that name the place in the file, or in the template of the user's own; a site that is given passes its
+// Check and its CheckTemplate.
 func (e *Env) NginxSite() (templates.NginxSite, error) {
 	if e.Nginx == nil {
 		return templates.NginxSite{}, fault.New(fault.ConfigMissing, "%s has no [nginx]", e.Name).
 			Hint("docs/nginx.md shows the smallest one")
 	}
+	if n := e.OwnNginx; n != nil && n.Err != nil {
+		return templates.NginxSite{}, n.Err
+	}
 	site := e.siteFrame()
+	servers, places, err := e.upstreamServers()
+	if err != nil {
+		return site, err
+	}
+	site.Upstream.Servers = servers
+	if err := placed(site.Check(), places); err != nil {
+		return site, err
+	}
+	switch {
+	case e.OwnNginx != nil:
+		site.Template = e.OwnNginx.Template
+		return site, site.CheckTemplate()
+	case e.Nginx.Template != "":
+		return site, fault.New(fault.Internal, "nginx.template was not read")
+	}
+	return site, nil
+}
+
+// upstreamServers are the balanced hosts as servers, and where each stands in the file.
+func (e *Env) upstreamServers() ([]templates.NginxServer, map[string]fault.Pos, error) {
 	places := map[string]fault.Pos{}
+	var servers []templates.NginxServer
 	var errs []error
 	for _, h := range e.BalancedHosts() {
 		s, err := e.nginxServer(h)
@@ -74,17 +99,21 @@ func (e *Env) NginxSite() (templates.NginxSite, error) {
 			continue
 		}
 		places["hosts."+h.Name] = h.Pos
-		site.Upstream.Servers = append(site.Upstream.Servers, s)
+		servers = append(servers, s)
 	}
-	if errs == nil {
-		for _, f := range site.Check() {
-			if pos, ok := places[strings.SplitN(f.Msg, " ", 2)[0]]; ok {
-				f.At(pos)
-			}
-			errs = append(errs, f)
+	return servers, places, errors.Join(errs...)
+}
+
+// placed gives what a Check has found, each at the place of its host.
+func placed(found []*fault.Error, places map[string]fault.Pos) error {
+	var errs []error
+	for _, f := range found {
+		if pos, ok := places[strings.SplitN(f.Msg, " ", 2)[0]]; ok {
+			f.At(pos)
 		}
+		errs = append(errs, f)
 	}
-	return site, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // siteFrame is the site without its servers.
@@ -125,9 +154,14 @@ func headersOf(lines []string) []templates.NginxHeader {
 }
 
 // nginxServer is a host as a server of the upstream: where [process] bind says that it listens, else at
-// the port of its health check.
+// the port of its health check; app_address goes before both addresses.
 func (e *Env) nginxServer(h Host) (templates.NginxServer, error) {
-	s := templates.NginxServer{Name: h.Name, Weight: h.Weight, Backup: h.Backup, MaxFails: e.Nginx.MaxFails, FailTimeout: e.Nginx.FailTimeout}
+	s := templates.NginxServer{Name: h.Name, Weight: h.Weight, Backup: h.Backup}
+	if e.Balancer.Kind == "haproxy" {
+		s.MaxFails, s.FailTimeout = e.Balancer.MaxFails, e.Balancer.FailTimeout
+	} else {
+		s.MaxFails, s.FailTimeout = e.Nginx.MaxFails, e.Nginx.FailTimeout
+	}
 	host, port, err := e.listens(h)
 	if err != nil {
 		return s, err
@@ -138,9 +172,12 @@ func (e *Env) nginxServer(h Host) (templates.NginxServer, error) {
 	if ip, err := netip.ParseAddr(host); err != nil || ip.IsUnspecified() {
 		host = h.Address
 	}
+	if h.AppAddress != "" {
+		host = h.AppAddress
+	}
 	if s.Address, err = netip.ParseAddr(host); err != nil {
 		return s, fault.New(fault.ConfigValue, "hosts.%s has no IP address: %q is a name", h.Name, host).At(h.Pos).
-			Hint("a name that does not resolve would make nginx refuse every later reload; write the address, or one in [process] bind")
+			Hint("a name that does not resolve would make nginx refuse every later reload; give the host its IP address: app_address = \"10.0.0.1\"")
 	}
 	return s, nil
 }

@@ -36,19 +36,12 @@ type later struct {
 	commands string
 }
 
-const (
-	butSync   = "release rollback setup restart start stop status releases"
-	runsWaves = "release rollback restart"
-)
+const butSync = "release rollback setup restart start stop status releases"
 
 // laters is the whole list. An entry goes away when its feature is built.
 func laters() []later {
 	return []later{
 		{"app.layout", "inplace", "the layout inplace but for sync", `set [app] layout = "releases"`, butSync},
-		{"release.drain", "haproxy", "draining haproxy", `set [release] drain = "nginx", or "off"`, runsWaves},
-		{"release.stall_budget", "", "draining by the time that the app takes to boot", "", ""},
-		{"nginx.template", "", "a template of your own", "", "nginx"},
-		{"balancer.kind", "haproxy", "haproxy", "", "nginx"},
 
 		{"bench", "set", "the load generator", "", "bench"},
 	}

@@ -42,8 +42,7 @@ func TestEachValueNotBuiltIsRefusedByItsCommands(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ section, line, command, key string }{
 		{"app", `layout = "inplace"`, "status", "app.layout"},
-		{"release", `drain = "haproxy"`, "release", "release.drain"},
-		{"env.prod.release", `drain = "haproxy"`, "restart", "release.drain"},
+		{"env.prod.app", `layout = "inplace"`, "restart", "app.layout"},
 	} {
 		src := withKey(c.section, c.line)
 		f := mustParse(t, src)
@@ -65,7 +64,7 @@ func TestWhatIsBuiltIsNotRefused(t *testing.T) {
 		{"sync", `max_delete = "10%"`},
 		{"process", `graceful = "Restart"`}, {"process", `server = "custom"`}, {"process", `server = "uwsgi"`},
 		{"process", `graceful = "USR2"`}, {"process", `graceful = "reload"`}, {"process", `graceful = "socket"`}, {"process", "socket = true"}, {"release", `drain = "off"`}, {"release", `drain = "auto"`},
-		{"release", `drain = "nginx"`}, {"release", `drain_wait = "1s"`}, {"release", `gate = "5xx < 1%"`}, {"release", `bake = "1s"`}, {"nginx", `method = "rr"`},
+		{"release", `drain = "nginx"`}, {"balancer", `kind = "haproxy"`}, {"release", `drain_wait = "1s"`}, {"release", `gate = "5xx < 1%"`}, {"release", `bake = "1s"`}, {"nginx", `method = "rr"`},
 		{"secrets", `command = "x"`}, {"release", `migrations = "x"`},
 		{"release", `batch = "25%"`}, {"release", `on_failure = "stop"`}, {"release", `on_failure = "continue"`}, {"release", `batch = [1, "100%"]`}, {"release", `restart = "full"`}, {"release", `carry = [".venv"]`},
 	} {
@@ -84,7 +83,8 @@ func TestDrains(t *testing.T) {
 		{"release", `drain = "auto"`, lb, ""},
 		{"release", `drain = "nginx"`, "", "nginx"},
 		{"release", `drain = "off"`, lb, ""},
-		{"release", `drain = "haproxy"`, lb, "haproxy"},
+		{"balancer", `kind = "haproxy"`, strings.Replace(lb, "nginx", "haproxy", 1), "haproxy"},
+		{"balancer", `kind = "haproxy"`, lb, ""},
 	} {
 		src := withKey(c.section, c.line)
 		if c.more != "" {

@@ -58,6 +58,8 @@ func ruleFor(name string) rule {
 		return checkPidfile
 	case "address":
 		return checkAddressText
+	case "ipaddress":
+		return checkIPAddress
 	case "hostname":
 		return checkHostName
 	case "template":

@@ -146,18 +146,19 @@ type View struct {
 
 // HostView is one resolved host.
 type HostView struct {
-	Name    string     `json:"name"`
-	Address string     `json:"address"`
-	User    string     `json:"user"` // "" = the operator's own name
-	Port    int        `json:"port"`
-	Jump    [][]string `json:"jump"` // alternatives, each a chain
-	Roles   []string   `json:"roles"`
-	Weight  int        `json:"weight"`
-	Tags    []string   `json:"tags"`
-	Backup  bool       `json:"backup,omitempty"`
-	HostKey string     `json:"host_key,omitempty"`
-	File    string     `json:"file"`
-	Line    int        `json:"line"`
+	Name       string     `json:"name"`
+	Address    string     `json:"address"`
+	User       string     `json:"user"` // "" = the operator's own name
+	Port       int        `json:"port"`
+	Jump       [][]string `json:"jump"` // alternatives, each a chain
+	Roles      []string   `json:"roles"`
+	Weight     int        `json:"weight"`
+	Tags       []string   `json:"tags"`
+	Backup     bool       `json:"backup,omitempty"`
+	AppAddress string     `json:"app_address,omitempty"`
+	HostKey    string     `json:"host_key,omitempty"`
+	File       string     `json:"file"`
+	Line       int        `json:"line"`
 }
 
 // View gives some of the environment's hosts, such as Select chose, in a form made for JSON; lists
@@ -171,7 +172,7 @@ func (e *Env) View(hosts []Host) View {
 		v.Hosts = append(v.Hosts, HostView{
 			Name: h.Name, Address: h.Address, User: h.User, Port: h.Port,
 			Jump: orEmpty(h.Jump), Roles: orEmpty(h.Roles), Weight: h.Weight, Tags: orEmpty(h.Tags),
-			Backup: h.Backup, HostKey: h.HostKey, File: h.Pos.File, Line: h.Pos.Line,
+			Backup: h.Backup, AppAddress: h.AppAddress, HostKey: h.HostKey, File: h.Pos.File, Line: h.Pos.Line,
 		})
 	}
 	return v

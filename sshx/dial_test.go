@@ -87,7 +87,7 @@ func TestCancelEndsADialAtOnce(t *testing.T) {
 func TestNothingListens(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
-	to := Target{Name: "app1", Address: "127.0.0.1", Port: freePort(t), User: "deploy"}
+	to := Target{Name: "app1", Address: "127.0.0.1", Port: sshtest.FreePort(t, "127.0.0.1"), User: "deploy"}
 	e := wantCode(t, dialError(t, pool(t, key, nil), to), fault.SSHRefused)
 	if !strings.Contains(e.Msg, "app1") || !strings.Contains(e.Msg, "refuses connections") {
 		t.Errorf("message %q", e.Msg)

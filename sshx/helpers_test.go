@@ -234,7 +234,7 @@ type sshd struct {
 func startSSHD(t testing.TB, key clientKey, config func(*sshd) []string) *sshd {
 	t.Helper()
 	binary := tool(t, "sshd")
-	s := &sshd{dir: t.TempDir(), port: freePort(t)}
+	s := &sshd{dir: t.TempDir(), port: sshtest.FreePort(t, "127.0.0.1")}
 	s.log = filepath.Join(s.dir, "log")
 	lines := []string{"Port " + strconv.Itoa(s.port), "ListenAddress 127.0.0.1", "UsePAM no", "StrictModes no",
 		"PidFile none", "AuthorizedKeysFile " + s.dir + "/authorized", "Subsystem sftp internal-sftp", "LogLevel VERBOSE",
@@ -305,16 +305,6 @@ func (s *sshd) public(t testing.TB, kind string) string {
 
 func (s *sshd) target() Target {
 	return Target{Name: "app1", Address: "127.0.0.1", Port: s.port, User: me()}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // me is who runs the test: the one user that an sshd started by it can let in.

@@ -85,7 +85,7 @@ func TestJumpHostsThatAllFailAreNamed(t *testing.T) {
 	key := newKey(t)
 	app := serve(t, key, sshtest.Options{})
 	gone := func(name string) Target {
-		return Target{Name: name, Address: "127.0.0.1", Port: freePort(t), User: "deploy"}
+		return Target{Name: name, Address: "127.0.0.1", Port: sshtest.FreePort(t, "127.0.0.1"), User: "deploy"}
 	}
 	to := targetOf(app, "app1")
 	to.Jumps = [][]Target{{gone("ngx1")}, {gone("ngx2")}}
@@ -102,7 +102,7 @@ func TestTargetThatIsDownBehindAJumpHostIsItsOwnFault(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
 	gate := serve(t, key, sshtest.Options{})
-	to := Target{Name: "app1", Address: "127.0.0.1", Port: freePort(t), User: "deploy",
+	to := Target{Name: "app1", Address: "127.0.0.1", Port: sshtest.FreePort(t, "127.0.0.1"), User: "deploy",
 		Jumps: [][]Target{{targetOf(gate, "gate")}}}
 	e := wantCode(t, dialError(t, pool(t, key, nil), to), fault.SSHRefused)
 	if !strings.Contains(e.Msg, "via gate") {

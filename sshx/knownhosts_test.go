@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -297,4 +298,21 @@ func FuzzReadKnownHosts(f *testing.F) {
 			t.Errorf("%d host lines became %d: %v", len(known.entries), len(again.entries), err)
 		}
 	})
+}
+
+// An entry written in capitals counts for ssh(1), by a plain name and by a pattern; ssh-keygen -F looks as it does.
+func TestUpperCaseEntriesCount(t *testing.T) {
+	t.Parallel()
+	tool(t, "ssh-keygen")
+	key := newHostKey(t).String()
+	for _, names := range []string{"APP1.Example.COM", "x,APP1.EXAMPLE.com", "*.EXAMPLE.com", "!APP1.example.com,*"} {
+		file := filepath.Join(t.TempDir(), "known_hosts")
+		writeFile(t, file, names+" "+key+"\n")
+		ssh := exec.Command("ssh-keygen", "-F", "app1.example.com", "-f", file).Run() == nil
+		for _, asked := range []string{"app1.example.com", "App1.Example.com"} {
+			if got := len(ReadKnownHosts(file).Lookup(asked)) == 1; got != ssh {
+				t.Errorf("%s for %s: got %v, ssh %v", names, asked, got, ssh)
+			}
+		}
+	}
 }

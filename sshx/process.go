@@ -42,7 +42,7 @@ func (c *Conn) StartSpare(ctx context.Context, command string) (*Process, error)
 }
 
 func (s *session) process(ctx context.Context, command string) (*Process, error) {
-	p := &Process{s: s, stderr: new(tail), closed: make(chan struct{})}
+	p := &Process{s: s, stderr: &tail{grew: make(chan struct{}, 1)}, closed: make(chan struct{})}
 	s.Stderr = p.stderr
 	stdin, err := s.StdinPipe()
 	if err != nil {
@@ -96,6 +96,9 @@ func (p *Process) CloseWrite() error { return p.stdin.Close() }
 // Stderr is the last 32 KiB of what the process wrote to stderr so far.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
+// StderrGrew is sent to when there is more in Stderr than at the last receive. One goroutine may receive.
+func (p *Process) StderrGrew() <-chan struct{} { return p.stderr.grew }
+
 // Wait waits for the end: nil for status 0, an *ExitError, a *fault.Error when the connection was
 // lost, or an os.ErrClosed after Close. Stdout has to be read meanwhile, or the process blocks when
 // the window is full.
@@ -129,6 +132,7 @@ func (p *Process) Close() error {
 type tail struct {
 	mu   sync.Mutex
 	kept []byte
+	grew chan struct{} // with room for one; nil when nobody is to be told
 }
 
 // Write never fails.
@@ -138,6 +142,10 @@ func (t *tail) Write(b []byte) (int, error) {
 	t.kept = append(t.kept, b[max(0, len(b)-stderrKept):]...)
 	if over := len(t.kept) - stderrKept; over > 0 {
 		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	select {
+	case t.grew <- struct{}{}:
+	default: // it is told already
 	}
 	return len(b), nil
 }

@@ -57,7 +57,7 @@ func TestConfigLeadsToTheHost(t *testing.T) {
 		if got := output(t, c, "echo there"); got != "there\n" {
 			t.Errorf("got %q", got)
 		}
-		if err := dialError(t, p, Target{Name: "web1", Address: "web1", Port: freePort(t)}); !fault.Is(err, fault.SSHRefused) {
+		if err := dialError(t, p, Target{Name: "web1", Address: "web1", Port: sshtest.FreePort(t, "127.0.0.1")}); !fault.Is(err, fault.SSHRefused) {
 			t.Errorf("the target's own port was not dialled: %v", err)
 		}
 		c = connect(t, p, Target{Name: "web1", Address: "web1", User: "root"})

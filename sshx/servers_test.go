@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"godeploy/internal/fault"
+	"godeploy/internal/sshtest"
 )
 
 // kindOfKey makes a key of a kind with ssh-keygen.
@@ -249,7 +250,7 @@ func inetd(t *testing.T, command func() *exec.Cmd) Target {
 func startDropbear(t *testing.T, key clientKey, kind string) Target {
 	t.Helper()
 	server, keygen := tool(t, "dropbear"), tool(t, "dropbearkey")
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), sshtest.FreePort(t, "127.0.0.1")
 	run(t, keygen, "-t", kind, "-f", dir+"/host")
 	log, err := os.Create(dir + "/log")
 	if err != nil {

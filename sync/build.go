@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -380,96 +379,6 @@ func (r *receiver) oldVersion(it *item) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, ChunkedFrom))
-}
-
-// assemble makes a large file out of old chunks and of what data gives. What is written is verified
-// beside the writing; nobody sees the file before all of it was.
-func (r *receiver) assemble(i int32, data func(n int) ([]byte, bool, error)) error {
-	a := assembly{r: r, chunks: r.file(i).Chunks, data: data}
-	a.checks.SetLimit(r.o.workers())
-	defer a.close()
-	err := r.make(i, func(w io.Writer) error {
-		for _, op := range r.ops[i] {
-			if err := a.run(w, op); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	_ = a.checks.Wait() // what they found is in bad
-	var bad error
-	if a.bad.Load() {
-		bad = delta.ErrMismatch
-	}
-	return r.settle(i, err, bad)
-}
-
-// assembly is one large file being made.
-type assembly struct {
-	r      *receiver
-	chunks []delta.Chunk
-	data   func(n int) ([]byte, bool, error)
-	at     int // chunk
-	source int
-	file   FileReader
-	checks errgroup.Group
-	bad    atomic.Bool // a chunk was not what its sum says: nothing more is written
-}
-
-// run writes one run of chunks.
-func (a *assembly) run(w io.Writer, op delta.Op) error {
-	off := op.Off
-	for end := a.at + op.Chunks; a.at < end; a.at++ {
-		c := &a.chunks[a.at]
-		var b []byte
-		var err error
-		if op.Copy {
-			b = a.old(op.Source, off, int(c.Len))
-		} else if b, _, err = a.data(a.at); err != nil {
-			return err
-		}
-		off += int64(c.Len)
-		if a.bad.Load() {
-			continue // the sender's units are read on, so that the next file finds its own
-		}
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
-		b = bytes.Clone(b)
-		a.checks.Go(func() error {
-			if len(b) != int(c.Len) || sha256.Sum256(b) != c.Sum {
-				a.bad.Store(true)
-			}
-			return nil
-		})
-	}
-	return nil
-}
-
-// old reads a chunk of an old file; what cannot be read shows as a wrong chunk.
-func (a *assembly) old(source int, off int64, n int) []byte {
-	if a.file == nil || a.source != source {
-		a.close()
-		p := a.r.places[source]
-		f, err := a.r.o.FS.Open(a.r.source(&item{basis: p.basis, source: p.entry}))
-		if err != nil {
-			a.bad.Store(true)
-			return nil
-		}
-		a.file, a.source = f, source
-	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(io.NewSectionReader(a.file, off, int64(n)), b); err != nil {
-		a.bad.Store(true)
-	}
-	return b
-}
-
-func (a *assembly) close() {
-	if a.file != nil {
-		_ = a.file.Close() // it was only read
-		a.file = nil
-	}
 }
 
 // lostTwin says that a file was not there when its twin was to be made of it.

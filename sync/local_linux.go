@@ -217,7 +217,7 @@ func (l *local) Create(path string, perm uint32) (FileWriter, error) {
 }
 
 func (l *local) create(path string, perm uint32) (*localWriter, error) {
-	w := &localWriter{fdFile{path: path}}
+	w := &localWriter{fdFile: fdFile{path: path}}
 	perm &= 0o777
 	err := l.in("create", path, func(dir *folder, name string) (err error) {
 		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC

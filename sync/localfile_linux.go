@@ -98,7 +98,24 @@ func (f *localFile) nextHole(off, size int64) (start, end int64) {
 }
 
 // localWriter is a file that is written.
-type localWriter struct{ fdFile }
+type localWriter struct {
+	fdFile
+	written int64
+	sent    int64 // how much of it the disk has been told of
+}
+
+// sendAfter is after how many bytes of one file the disk begins to write them. The kernel would wait until
+// much more memory is full of them, and the sync at the end then for all of it.
+const sendAfter = 8 << 20
+
+// send has the disk begin with what was written, and does not wait for it.
+func (w *localWriter) send() {
+	if w.written-w.sent < sendAfter {
+		return
+	}
+	_ = unix.SyncFileRange(w.fd, w.sent, w.written-w.sent, unix.SYNC_FILE_RANGE_WRITE) // the sync at the end tells
+	w.sent = w.written
+}
 
 func (w *localWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
@@ -110,7 +127,9 @@ func (w *localWriter) Write(p []byte) (n int, err error) {
 			return n, wrap("write", w.path, err)
 		}
 		n += done
+		w.written += int64(done)
 	}
+	w.send()
 	return n, nil
 }
 

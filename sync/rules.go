@@ -3,6 +3,7 @@ package filesync
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Rules decides what of a tree is left out and what a deletion leaves alone: by rsync's filter rules
@@ -18,6 +19,7 @@ type Rules struct {
 	git     *gitRules   // nil: ignore files do not count
 	gitHide bool        // git's rules say nothing about deletions
 	origin  ruleOrigin
+	written []writtenRule // those of which Unmatched tells
 }
 
 // rule is one pattern with what it says.
@@ -29,13 +31,14 @@ type rule struct {
 	dirOnly  bool
 	anchored bool // the pattern began with a slash, which is cut off
 	wild     bool
-	suffix   bool   // is a star and plain text
-	stars    bool   // has **
-	starsIn  bool   // begins with **
-	tail     bool   // ends with ***
-	slashes  int    // in the pattern, a leading one too
-	begin    string // plain text that a wild pattern begins with
-	end      string // and ends with
+	suffix   bool         // is a star and plain text
+	stars    bool         // has **
+	starsIn  bool         // begins with **
+	tail     bool         // ends with ***
+	slashes  int          // in the pattern, a leading one too
+	begin    string       // plain text that a wild pattern begins with
+	end      string       // and ends with
+	hit      *atomic.Bool // set when it matches; nil when nobody wants to know
 }
 
 // always are the rules that stand before all others: history and state are never sent.
@@ -66,6 +69,7 @@ func (r *Rules) ask(path string, dir bool, other marks, noGit bool) bool {
 	_, name := split(path)
 	for i := range r.flat {
 		if r.flat[i].marks&markSides != other && r.flat[i].matches(path, name, dir) {
+			r.flat[i].matched()
 			return r.flat[i].marks&markInclude == 0
 		}
 	}

@@ -45,9 +45,11 @@ func ReadRules(o RuleOptions) (*Rules, error) {
 		p.rule(s, markInclude, true)
 	}
 	for _, s := range o.Exclude {
+		n := len(p.items)
 		p.rule(s, 0, true)
+		p.watched(n, s)
 	}
-	r := &Rules{items: p.items, lists: p.lists, gitHide: o.DeleteExcluded, origin: p.origin}
+	r := &Rules{items: p.items, lists: p.lists, gitHide: o.DeleteExcluded, origin: p.origin, written: p.written}
 	if o.Gitignore {
 		var err error
 		r.git, err = repositoryRules(o.Dir)
@@ -72,6 +74,7 @@ type ruleOrigin struct {
 	root           string // what stands in front of above: "/" or nothing
 	above          string // dir as an absolute path with slashes, without root, with a slash at its end
 	deleteExcluded bool
+	cvs            *marks // of the first -C; nil before there is one
 }
 
 func originOf(dir string, deleteExcluded bool) ruleOrigin {
@@ -92,6 +95,7 @@ type ruleParser struct {
 	passedOn  []listed    // what folders above say in it, for the rules of a folder
 	lists     []mergeList // of the files that folders may have
 	problems  []error
+	written   []writtenRule
 	pos       fault.Pos // the line that is being read, when it is one of a file
 	depth     int       // of files that name files
 	base      string    // anchored patterns begin there, as rule.base says
@@ -187,14 +191,17 @@ func (p *ruleParser) clear() {
 	p.items, p.passedOn = nil, nil
 }
 
-// cvs puts in what -C stands for.
+// cvs puts in what -C stands for. rsync makes that list once: a second -C speaks of the sides that the first did.
 func (p *ruleParser) cvs(text string, t token) {
 	if t.pattern != "" {
 		p.refuse(text, "has a pattern, which -C does not take")
 		return
 	}
+	if p.origin.cvs == nil {
+		p.origin.cvs = &t.marks
+	}
 	for _, pattern := range cvsRules() {
-		p.add(text, token{marks: t.marks | markPerishable, pattern: pattern})
+		p.add(text, token{marks: *p.origin.cvs | markPerishable, pattern: pattern})
 	}
 }
 

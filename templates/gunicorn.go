@@ -10,16 +10,7 @@ import (
 // gunicorn puts into gunicorn's command line what it lacks. The user's own words come after, and what
 // stands there is never doubled: --bind would listen twice.
 func (s Service) gunicorn(words []string) []string {
-	own := words[1:]
-	list := []string{words[0]}
-	if name, ours := s.config(); ours {
-		list = append(list, "--config", name)
-	} else {
-		own = s.absoluteConfig(own)
-	}
-	if _, has := Option(own, "--chdir"); !has {
-		list = append(list, "--chdir", s.Current)
-	}
+	list, own := s.begun(words, "--config", s.absoluteConfig)
 	if _, has := Option(own, "--bind", "-b"); !has && s.Bind != "" && !s.Socket {
 		list = append(list, "--bind", s.Bind)
 	}
@@ -27,10 +18,25 @@ func (s Service) gunicorn(words []string) []string {
 	return append(list, Without(own, "--pid", "-p")...)
 }
 
+// begun is the beginning of a server's command line, with godeploy's configuration and the folder where the
+// user's words have none, and what is left of those words. A configuration of the user's own is named by its
+// place.
+func (s Service) begun(words []string, option string, absolute func(own []string, name string) []string) (list, own []string) {
+	list, own = []string{words[0]}, words[1:]
+	if name, ours := s.config(); ours {
+		list = append(list, option, name)
+	} else {
+		own = absolute(own, name)
+	}
+	if _, has := Option(own, "--chdir"); !has {
+		list = append(list, "--chdir", s.Current)
+	}
+	return list, own
+}
+
 // absoluteConfig names the user's own configuration by its place in Current: gunicorn reads it before it
 // goes there, and again on HUP, when its folder is the old release's.
-func (s Service) absoluteConfig(words []string) []string {
-	name, _ := Option(words, "--config", "-c")
+func (s Service) absoluteConfig(words []string, name string) []string {
 	if strings.Contains(name, ":") { // python:MODULE is looked for elsewhere
 		return words
 	}

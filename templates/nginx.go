@@ -29,6 +29,7 @@ type NginxSite struct {
 	AccessLog      string // path on the nginx host
 	Locations      []NginxLocation
 	Main           NginxMain
+	Template       *NginxTemplate // the user's own, which then makes the file; nil is godeploy's
 }
 
 // NginxUpstream is the group of servers that requests are spread over.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +160,48 @@ func fields() map[string]func(*NginxSite, string) {
 		"Root":         func(s *NginxSite, v string) { s.Locations[1].Root = "/x" + v },
 		"Expires":      func(s *NginxSite, v string) { s.Locations[0].Expires = v },
 		"ExpiresEnd":   func(s *NginxSite, v string) { s.Locations[0].Expires = "30d" + v },
+	}
+}
+
+// texts gives every text of a site by where it stands, without the numbers of elements.
+func texts(v reflect.Value, at string, all map[string][]string) {
+	switch {
+	case v.Type() == reflect.TypeFor[netip.Addr]():
+		all[at] = append(all[at], v.Interface().(netip.Addr).String())
+	case v.Kind() == reflect.String:
+		all[at] = append(all[at], v.String())
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			texts(v.Index(i), at, all)
+		}
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			texts(v.Field(i), at+"."+v.Type().Field(i).Name, all)
+		}
+	}
+}
+
+// A text that is new in a site has to be tried too: each of them is set by one of fields.
+func TestEveryTextOfASiteIsTried(t *testing.T) {
+	t.Parallel()
+	tried := map[string]bool{}
+	before := map[string][]string{}
+	texts(reflect.ValueOf(fullSite()), "", before)
+	for _, set := range fields() {
+		site, after := fullSite(), map[string][]string{}
+		set(&site, "sentinel")
+		texts(reflect.ValueOf(site), "", after)
+		for at := range after {
+			tried[at] = tried[at] || !slices.Equal(before[at], after[at])
+		}
+	}
+	for at := range before {
+		if !tried[at] && at != ".Listen.Address" { // an address without a zone is no text: it has no characters to choose
+			t.Errorf("no injection is tried in %s", at)
+		}
+	}
+	if len(before) < 20 {
+		t.Errorf("a site has only %d texts: %v", len(before), before)
 	}
 }
 

@@ -62,9 +62,11 @@ func joined(list []*fault.Error) error {
 
 // body is the file without its stamp; mark is what the probe answers.
 func (s *NginxSite) body(mark string) (string, error) {
+	if s.Template != nil {
+		return s.own(mark)
+	}
 	log := "godeploy_" + s.App
-	list := []Directive{s.Upstream.directive(), variable("log_format", log,
-		`$remote_addr - $remote_user [$time_iso8601] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`+NginxLogTail)}
+	list := []Directive{s.Upstream.directive(), logFormat(log)}
 	if s.Redirect > 0 {
 		list = append(list, s.redirect())
 	}
@@ -74,6 +76,17 @@ func (s *NginxSite) body(mark string) (string, error) {
 		return "", problem("nginx", err)
 	}
 	return b.String(), nil
+}
+
+func logFormat(name string) Directive {
+	return variable("log_format", name,
+		`$remote_addr - $remote_user [$time_iso8601] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`+NginxLogTail)
+}
+
+// probe answers with the mark.
+func probe(mark string) Directive {
+	return block([]string{"location", "=", NginxProbePath}, simple("access_log", "off"),
+		simple("add_header", NginxMarkHeader, mark, "always"), simple("return", "204"))
 }
 
 func (u *NginxUpstream) directive() Directive {
@@ -154,13 +167,9 @@ func (s *NginxSite) server(log, mark string) Directive {
 			simple("gzip_types", "text/plain", "text/css", "application/javascript", "text/javascript", "application/json", "application/xml", "image/svg+xml"))
 	}
 	list = append(list, s.pages()...)
-	list = append(list, block([]string{"location", "=", NginxProbePath}, simple("access_log", "off"),
-		simple("add_header", NginxMarkHeader, mark, "always"), simple("return", "204")))
+	list = append(list, probe(mark))
 	for _, l := range s.Locations {
-		if l.Synced {
-			list = append(list, block([]string{"location", "^~", l.place() + ".godeploy/"}, simple("return", "404")))
-		}
-		list = append(list, s.location(l))
+		list = append(list, s.locations(l)...)
 	}
 	return block([]string{"server"}, list...)
 }
@@ -201,6 +210,14 @@ func (s *NginxSite) pages() []Directive {
 			simple("try_files", "/"+path.Base(s.Maintenance), "=503")))
 	}
 	return list
+}
+
+// locations are a location and the one that hides godeploy's own folder in it.
+func (s *NginxSite) locations(l NginxLocation) []Directive {
+	if !l.Synced {
+		return []Directive{s.location(l)}
+	}
+	return []Directive{block([]string{"location", "^~", l.place() + ".godeploy/"}, simple("return", "404")), s.location(l)}
 }
 
 func (s *NginxSite) location(l NginxLocation) Directive {

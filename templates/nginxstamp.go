@@ -32,9 +32,13 @@ func joinErrors(errs []error) error {
 // stamped puts the stamp before a body: whose file it is, the state of the servers, and a sum by which an
 // edit is noticed.
 func (s *NginxSite) stamped(body string) []byte {
+	return stamped(s.App, s.Env, "nginx", s.Upstream.Servers, body)
+}
+
+func stamped(app, env, group string, servers []NginxServer, body string) []byte {
 	state := "# in service: all\n"
 	var parts []string
-	for _, one := range s.Upstream.Servers {
+	for _, one := range servers {
 		if one.Down {
 			parts = append(parts, one.Name+" down")
 		}
@@ -46,9 +50,9 @@ func (s *NginxSite) stamped(body string) []byte {
 		state = "# state: " + strings.Join(parts, ", ") + "\n"
 	}
 	rest := state + body
-	sum := sha256.Sum256([]byte(s.App + "\n" + s.Env + "\n" + rest))
-	return fmt.Appendf(nil, "# written by godeploy for %s, env %s, sum %s; do not edit: change godeploy.toml, then godeploy nginx push %s\n%s",
-		s.App, s.Env, hex.EncodeToString(sum[:]), s.Env, rest)
+	sum := sha256.Sum256([]byte(app + "\n" + env + "\n" + rest))
+	return fmt.Appendf(nil, "# written by godeploy for %s, env %s, sum %s; do not edit: change godeploy.toml, then godeploy %s push %s\n%s",
+		app, env, hex.EncodeToString(sum[:]), group, env, rest)
 }
 
 // ReadStamp reads the first lines of a file; ok is false for a file that godeploy has not written.
@@ -61,7 +65,7 @@ func ReadStamp(file []byte) (stamp Stamp, ok bool) {
 	stamp = Stamp{App: m[1], Env: m[2], Warm: map[string]int{}}
 	sum := sha256.Sum256([]byte(stamp.App + "\n" + stamp.Env + "\n" + rest))
 	stamp.Intact = hex.EncodeToString(sum[:]) == m[3]
-	if mark := regexp.MustCompile(`add_header ` + NginxMarkHeader + ` ([0-9a-f]{16}) always;`).FindStringSubmatch(rest); mark != nil {
+	if mark := regexp.MustCompile(`(?:add_header|hdr) ` + NginxMarkHeader + ` ([0-9a-f]{16}(?:\.[0-9a-f]{8})?) (?:always;|if )`).FindStringSubmatch(rest); mark != nil {
 		stamp.Mark = mark[1]
 	}
 	state, _, _ := strings.Cut(rest, "\n")

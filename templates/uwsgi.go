@@ -15,16 +15,7 @@ func UWSGIListens() []string {
 // uwsgi puts into uWSGI's command line what it lacks. The listener stands there and not in the
 // configuration, so that a trial can boot the same server on another one.
 func (s Service) uwsgi(words []string) []string {
-	own := words[1:]
-	list := []string{words[0]}
-	if name, ours := s.config(); ours {
-		list = append(list, "--ini", name)
-	} else {
-		own = s.absoluteIni(own, name)
-	}
-	if _, has := Option(own, "--chdir"); !has {
-		list = append(list, "--chdir", s.Current)
-	}
+	list, own := s.begun(words, "--ini", s.absoluteIni)
 	if _, has := Option(own, UWSGIListens()...); !has && s.Bind != "" && !s.Socket {
 		list = append(list, "--http-socket", strings.TrimPrefix(s.Bind, "unix:"))
 	}

@@ -3,9 +3,9 @@
 set -eu
 missing=
 for pair in debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 nsenter:util-linux ssh:openssh-client \
-  /usr/sbin/sshd:openssh-server rsync:rsync git:git zstd:zstd xz:xz-utils gcc:gcc /usr/sbin/nginx:nginx-light ab:apache2-utils \
+  /usr/sbin/sshd:openssh-server rsync:rsync git:git zstd:zstd xz:xz-utils gcc:gcc /usr/sbin/nginx:nginx-light /usr/sbin/haproxy:haproxy ab:apache2-utils \
   /usr/bin/gunicorn:gunicorn uwsgi:uwsgi-core curl:curl busybox:busybox bsdtar:libarchive-tools \
-  /usr/sbin/visudo:sudo groff:groff-base bash:bash openssl:openssl chattr:e2fsprogs \
+  /usr/sbin/visudo:sudo groff:groff-base bash:bash openssl:openssl chattr:e2fsprogs strace:strace \
   /usr/sbin/dropbear:dropbear-bin /usr/sbin/tinysshd:tinysshd; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

@@ -1,11 +1,11 @@
 package access
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"time"
 
+	"godeploy/deploy"
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
@@ -64,20 +64,13 @@ func (f *Fleet) deployKey(ctx context.Context, h inventory.Host, name string, d 
 	default:
 		req.User = d.User
 	}
-	var out, said bytes.Buffer
-	reply, err := a.Exec(ctx, req, func(stream string, p []byte) {
-		to := &out
-		if stream == "stderr" {
-			to = &said
-		}
-		to.Write(p[:min(len(p), max(16<<10-to.Len(), 0))])
-	})
+	did, err := deploy.Capture(ctx, a, req, 16<<10, 16<<10)
 	if err != nil {
 		return err
 	}
-	if reply.Exit != 0 {
-		return fault.New(fault.AccountRefused, "%s gets no key of its own", d.User).Fact("| %.300s", strings.TrimSpace(said.String()))
+	if did.Exit != 0 {
+		return fault.New(fault.AccountRefused, "%s gets no key of its own", d.User).Fact("| %.300s", strings.TrimSpace(did.Said))
 	}
-	d.Key, err = ParseKey(out.Bytes(), "~"+d.User+"/.ssh/"+name+".pub on "+h.Name)
+	d.Key, err = ParseKey([]byte(did.Out), "~"+d.User+"/.ssh/"+name+".pub on "+h.Name)
 	return err
 }

@@ -18,6 +18,9 @@ func TestParseKeyRefuses(t *testing.T) {
 	t.Parallel()
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
+		if os.Getenv("GODEPLOY_TEST_MUST_RUN") != "" {
+			t.Fatal(err)
+		}
 		t.Skipf("this Go makes no such key: %v", err)
 	}
 	pub, err := ssh.NewPublicKey(&weak.PublicKey)

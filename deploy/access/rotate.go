@@ -77,28 +77,42 @@ func (f *Fleet) reached(r *Rotation, stage Stage, save func(Rotation) error, sai
 	return nil
 }
 
-// swap gives the new pair the place of the old one, the private half first: what stands beside it as .pub is
-// not looked at where the private half tells the public one. Each name leads to a whole key at every instant.
+// swap gives the new pair the place of the old one, the private half first. Between the two there is no public
+// half beside it: ssh tells it from the private one, and would refuse a pair that does not match. Each other name
+// leads to a whole key at every instant. What a run before this one has done is not done again.
 func (r *Rotation) swap(rename func(from, to string) error) error {
 	for _, end := range []string{"", ".pub"} {
-		from, to, kept := r.NewPath()+end, r.Path+end, r.OldPath()+end
-		switch _, err := os.Lstat(from); {
-		case errors.Is(err, fs.ErrNotExist):
-			continue // a run before this one has done it
-		case err != nil:
+		if err := keepAs(r.NewPath(), r.Path+end, r.OldPath()+end); err != nil {
 			return err
 		}
-		if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	}
+	if _, err := os.Lstat(r.NewPath()); err == nil {
+		if err := os.Remove(r.Path + ".pub"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := os.Link(to, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := rename(from, to); err != nil {
+	}
+	for _, end := range []string{"", ".pub"} {
+		if err := rename(r.NewPath()+end, r.Path+end); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return syncDir(filepath.Dir(r.Path))
+}
+
+// keepAs gives a file of the old pair its second name, as long as the new pair waits at newPath. A file that is gone
+// has had it before.
+func keepAs(newPath, path, kept string) error {
+	for _, needed := range []string{newPath, path} {
+		if _, err := os.Lstat(needed); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Link(path, kept)
 }
 
 // refuses sees that a host does not let in a key any more.

@@ -157,19 +157,24 @@ func (c *Count) Quantile(q float64) time.Duration {
 	return time.Duration(math.Pow(growth, buckets-1) * float64(time.Millisecond))
 }
 
-// Counts is what the access logs say of each server.
+// Counts is what the balancers say of each server.
 type Counts map[netip.AddrPort]*Count
 
 // Add counts all tries of a request.
 func (c Counts) Add(r Request) {
 	for _, t := range r.Tries {
-		one := c[t.Server]
-		if one == nil {
-			one = &Count{}
-			c[t.Server] = one
-		}
-		one.Add(t)
+		c.of(t.Server).Add(t)
 	}
+}
+
+// of gives the count of one server, to be added to.
+func (c Counts) of(server netip.AddrPort) *Count {
+	one := c[server]
+	if one == nil {
+		one = &Count{}
+		c[server] = one
+	}
+	return one
 }
 
 // Of sums the counts of some servers.

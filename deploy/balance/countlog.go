@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"godeploy/deploy"
@@ -80,24 +81,17 @@ func (t *tail) ask(ctx context.Context, r root, script string, args ...string) (
 	if t.host.Facts().UID != 0 && r.env.SSH.Sudo {
 		argv = append([]string{"sudo", "-n", "--"}, argv...)
 	}
-	var out, errs bytes.Buffer
-	reply, err := t.host.Exec(ctx, wire.ExecRequest{Argv: argv, Timeout: time.Minute}, func(stream string, p []byte) {
-		into, most := &out, maxPiece+4096
-		if stream == "stderr" {
-			into, most = &errs, 4096
-		}
-		into.Write(p[:min(len(p), max(most-into.Len(), 0))])
-	})
+	did, err := deploy.Capture(ctx, t.host, wire.ExecRequest{Argv: argv, Timeout: time.Minute}, maxPiece+4096, 4096)
 	switch {
 	case err != nil:
 		return nil, fault.OnHost(t.host.Inventory().Name, err)
-	case reply.Exit == 44:
+	case did.Exit == 44:
 		return nil, nil
-	case reply.Exit != 0 || reply.TimedOut:
+	case did.Exit != 0 || did.TimedOut:
 		return nil, fault.New(fault.ExecFailed, "%s cannot be read", t.path).On(t.host.Inventory().Name).
-			Fact("| %.200s", bytes.TrimSpace(errs.Bytes()))
+			Fact("| %.200s", strings.TrimSpace(did.Said))
 	}
-	return out.Bytes(), nil
+	return []byte(did.Out), nil
 }
 
 // logHead reads the first line: number and size of the log.

@@ -74,12 +74,12 @@ func (d *Drainer) Ready(ctx context.Context, front []deploy.Host) error {
 	switch {
 	case d.idle:
 		d.Report.Report(event.Event{Type: event.Info, Phase: "check",
-			Msg: "check: no balancer knows " + d.Env.App.Name + " yet, so nothing is drained; godeploy nginx push " + d.Env.Name + " tells them"})
+			Msg: "check: no balancer knows " + d.Env.App.Name + " yet, so nothing is drained; godeploy " + root{d.Env}.section() + " push " + d.Env.Name + " tells them"})
 		return nil
 	case len(without) > 0:
 		return fault.New(fault.LayoutRefused, "%s knows nothing of %s, and other balancers do", strings.Join(without, ", "), d.Env.App.Name).On(without...).
 			Hint("a server is drained on all of them or on none").
-			Try("godeploy nginx push %s", d.Env.Name)
+			Try("godeploy %s push %s", root{d.Env}.section(), d.Env.Name)
 	}
 	return d.Kind.Ready(ctx, front)
 }
@@ -240,13 +240,13 @@ func (d *Drainer) carry(ctx context.Context, front []deploy.Host, next Record) e
 
 // othersAnswer refuses to take out the last servers that answer.
 func (d *Drainer) othersAnswer(ctx context.Context, front []deploy.Host, names []string) error {
-	site, err := d.Env.NginxSite()
+	balanced, err := d.Env.Servers()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	for _, s := range site.Upstream.Servers {
+	for _, s := range balanced {
 		if _, out := d.meant.Out[s.Name]; out || slices.Contains(names, s.Name) {
 			continue
 		}
@@ -257,7 +257,7 @@ func (d *Drainer) othersAnswer(ctx context.Context, front []deploy.Host, names [
 	}
 	return fault.New(fault.MaxUnavailable, "no server of %s that answers would be left in service without %s", d.Env.Name, strings.Join(names, ", ")).
 		Hint("a balancer without a server answers everybody with an error").
-		Try("godeploy nginx status %s", d.Env.Name)
+		Try("godeploy %s status %s", root{d.Env}.section(), d.Env.Name)
 }
 
 // await waits until no request is open on the servers, or the time is up; it gives how many connections
@@ -293,7 +293,7 @@ func (d *Drainer) look(ctx context.Context, front, servers []deploy.Host) (Look,
 
 // open counts the connections on the servers, -1 where a host cannot tell.
 func (d *Drainer) open(ctx context.Context, servers []deploy.Host) (int, error) {
-	site, err := d.Env.NginxSite()
+	balanced, err := d.Env.Servers()
 	if err != nil {
 		return -1, err
 	}
@@ -303,7 +303,7 @@ func (d *Drainer) open(ctx context.Context, servers []deploy.Host) (int, error) 
 		if !ok {
 			return -1, nil
 		}
-		for _, s := range site.Upstream.Servers {
+		for _, s := range balanced {
 			if s.Name != h.Inventory().Name {
 				continue
 			}

@@ -14,7 +14,7 @@ func TestNginxIsDrained(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	n, fronts := newFronts(t, "")
-	k := NginxKind{Env: n.Env, Report: n.Report}
+	k := TierKind{Env: n.Env, Report: n.Report}
 	if live, err := k.Live(ctx, n.Hosts); err != nil || live[0].Known || live[1].Known {
 		t.Errorf("before any push: %+v, %v", live, err)
 	}
@@ -37,7 +37,7 @@ func TestNginxIsDrained(t *testing.T) {
 	}
 	was := *n.Env.Nginx
 	n.Env.Nginx.Keepalive = 7
-	if err := k.Ready(ctx, n.Hosts); !fault.Is(err, fault.NginxDrift) {
+	if err := k.Ready(ctx, n.Hosts); !fault.Is(err, fault.NginxOutdated) {
 		t.Errorf("godeploy.toml makes another file: %v", err)
 	}
 	*n.Env.Nginx = was
@@ -55,7 +55,7 @@ func TestNginxThatWasNotReloaded(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	n, fronts := newFronts(t, "")
-	k := NginxKind{Env: n.Env, Report: n.Report}
+	k := TierKind{Env: n.Env, Report: n.Report}
 	mustPush(t, n, State{})
 	files, err := Render(n.Env, drained("app1"))
 	if err != nil {
@@ -74,7 +74,7 @@ func TestNginxThatWasNotReloaded(t *testing.T) {
 	}
 }
 
-func settles(t *testing.T, k NginxKind, hosts []deploy.Host) {
+func settles(t *testing.T, k TierKind, hosts []deploy.Host) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		settled, err := k.Settled(context.Background(), hosts)

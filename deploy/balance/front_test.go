@@ -16,6 +16,7 @@ import (
 
 	"godeploy/deploy"
 	"godeploy/internal/event"
+	"godeploy/internal/sshtest"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
 )
@@ -35,6 +36,7 @@ type front struct {
 	address     string
 	there, back *strings.Replacer
 	path        string // of programs, before the usual ones
+	halt        func() // ends the balancer, where the test has started it so
 
 	mu     sync.Mutex
 	before func(argv []string) error // may stand in the way of a command
@@ -150,7 +152,7 @@ app3 = { role = "app", address = "10.0.0.3", weight = 20 }
 `
 
 // newFronts makes two nginx hosts that run, and what pushes to them. more is added to [nginx].
-func newFronts(t *testing.T, more string) (*Nginx, []*front) {
+func newFronts(t *testing.T, more string) (*Tier, []*front) {
 	t.Helper()
 	if _, err := exec.LookPath("nginx"); err != nil {
 		if os.Getenv("GODEPLOY_TEST_MUST_RUN") != "" {
@@ -158,7 +160,7 @@ func newFronts(t *testing.T, more string) (*Nginx, []*front) {
 		}
 		t.Skip("nginx is not installed")
 	}
-	port := freePort(t)
+	port := sshtest.FreePort(t, "127.99.0.1")
 	text := strings.Replace(fmt.Sprintf(config, port), "[env.prod.hosts]", more+"\n[env.prod.hosts]", 1)
 	file, err := inventory.Parse("godeploy.toml", []byte(text), nil)
 	if err != nil {
@@ -168,7 +170,7 @@ func newFronts(t *testing.T, more string) (*Nginx, []*front) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Nginx{Env: env, Report: event.Discard{}, Settle: 5 * time.Second}
+	n := &Tier{Env: env, Report: event.Discard{}, Settle: 5 * time.Second}
 	var fronts []*front
 	for i := range 2 {
 		f := newFront(t, i)
@@ -205,14 +207,4 @@ http {
 `)
 	f.start(t)
 	return f
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.99.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -15,7 +15,7 @@ import (
 	"godeploy/inventory"
 )
 
-// Watcher is [release] gate: it counts by the balancers' access logs what new and old servers answer. It
+// Watcher is [release] gate: it counts by the balancers' access logs, or their own counters, what new and old servers answer. It
 // implements deploy.Gate, for one run.
 type Watcher struct {
 	Env    *inventory.Env
@@ -33,13 +33,13 @@ const readEvery = time.Second
 
 // Watch implements deploy.Gate. What is beyond doubt ends it early.
 func (w *Watcher) Watch(ctx context.Context, front []deploy.Host, fresh, old []string) error {
-	site, err := w.Env.NginxSite()
+	servers, err := w.Env.Servers()
 	if err != nil || len(w.Goals) == 0 {
 		return err
 	}
 	ends := func(names []string) []netip.AddrPort {
 		var list []netip.AddrPort
-		for _, s := range site.Upstream.Servers {
+		for _, s := range servers {
 			if slices.Contains(names, s.Name) {
 				list = append(list, netip.AddrPortFrom(s.Address, uint16(s.Port)))
 			}
@@ -50,7 +50,7 @@ func (w *Watcher) Watch(ctx context.Context, front []deploy.Host, fresh, old []s
 	if len(freshAt) == 0 {
 		return nil
 	}
-	tails, err := tailsOf(ctx, w.Env, front, site.AccessLog, 0)
+	answers, err := countingOf(ctx, w.Env, front)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (w *Watcher) Watch(ctx context.Context, front []deploy.Host, fresh, old []s
 		if err := deploy.Pause(ctx, min(readEvery, max(time.Until(end), 0))); err != nil {
 			return err
 		}
-		if err := readAll(ctx, w.Env, tails, counts.Add); err != nil {
+		if err := answers.more(ctx, counts); err != nil {
 			return err
 		}
 		over := !time.Now().Before(end)
@@ -86,7 +86,7 @@ func (w *Watcher) judge(is, was Count, fresh []string, early bool) error {
 		for _, f := range broken {
 			e.Fact("%s: %s", f.Goal.Metric, f.Told)
 		}
-		return e.Hint("the figures are those of the balancers' access logs")
+		return e.Hint("the figures are those of the balancers")
 	}
 	if !early {
 		w.tell(found)

@@ -32,6 +32,8 @@ type LiveFile struct {
 	Content []byte
 	Ours    bool // godeploy has written it, for this app
 	Stamp   templates.Stamp
+
+	root root
 }
 
 // Drift says what somebody else has done to the file, nil when it is as godeploy left it or not there.
@@ -40,14 +42,14 @@ func (f LiveFile) Drift() error {
 	case !f.Exists || f.Ours && f.Stamp.Intact:
 		return nil
 	case f.Stamp.App != "" && !f.Ours:
-		return fault.New(fault.NginxDrift, "%s is the file of another app, %s", f.Path, f.Stamp.App).
-			Hint("give each app a file of its own: [nginx] file")
+		return fault.New(f.root.code(fault.NginxDrift), "%s is the file of another app, %s", f.Path, f.Stamp.App).
+			Hint("give each app a file of its own: [%s] file", f.root.section())
 	case f.Ours:
-		return fault.New(fault.NginxDrift, "%s was edited since godeploy wrote it", f.Path).
-			Hint("bring what was changed into godeploy.toml; godeploy nginx push --overwrite drops it")
+		return fault.New(f.root.code(fault.NginxDrift), "%s was edited since godeploy wrote it", f.Path).
+			Hint("bring what was changed into godeploy.toml; godeploy %s push --overwrite drops it", f.root.section())
 	}
-	return fault.New(fault.NginxDrift, "%s was not written by godeploy", f.Path).
-		Hint("name another file in [nginx] file; godeploy nginx push --overwrite takes this one over")
+	return fault.New(f.root.code(fault.NginxDrift), "%s was not written by godeploy", f.Path).
+		Hint("name another file in [%s] file; godeploy %s push --overwrite takes this one over", f.root.section(), f.root.section())
 }
 
 // State is who is out of service by the file on this host; a file that was edited says nothing.
@@ -77,7 +79,7 @@ func StateOf(live []Live) State {
 
 // Look asks every host what it has, and changes nothing. A host's own troubles stand in its Live; the
 // error is about hosts that could not be asked.
-func (n *Nginx) Look(ctx context.Context) ([]Live, error) {
+func (n *Tier) Look(ctx context.Context) ([]Live, error) {
 	files, err := n.render(State{})
 	if err != nil {
 		return nil, err
@@ -90,7 +92,7 @@ func (n *Nginx) Look(ctx context.Context) ([]Live, error) {
 	return live, err
 }
 
-func (n *Nginx) lookAt(ctx context.Context, h deploy.Host, files []File) (Live, error) {
+func (n *Tier) lookAt(ctx context.Context, h deploy.Host, files []File) (Live, error) {
 	l := Live{Host: h.Inventory().Name}
 	for _, f := range files {
 		one, err := n.readLive(ctx, h, f.Path)
@@ -99,39 +101,20 @@ func (n *Nginx) lookAt(ctx context.Context, h deploy.Host, files []File) (Live, 
 		}
 		l.Files = append(l.Files, one)
 	}
-	var all []process
-	var err error
-	if all, l.master, l.Problem, err = n.root().masterIn(ctx, h); err != nil {
-		return l, err
-	}
-	if l.Problem == nil {
-		var leaving []process
-		l.workers, leaving = workersOf(all, l.master)
-		l.Leaving = len(leaving)
-	}
-	s, err := n.root().sh(ctx, h, nil, liveScript, n.Env.Nginx.Conf)
-	if err != nil {
-		return l, err
-	}
-	if s.exit != 0 { // which says more than that nginx is stopped: it may be why
-		l.Problem = testFault(fault.NginxBroken, s, "the configuration of nginx is broken as it is")
-	}
-	if l.Problem == nil {
-		l.Running, _ = n.ask(ctx, h) // "" when it cannot be asked: it is not known to run then
-	}
-	return l, nil
+	err := n.engine().look(ctx, h, &l)
+	return l, err
 }
 
-func (n *Nginx) readLive(ctx context.Context, h deploy.Host, path string) (LiveFile, error) {
-	f := LiveFile{Path: path}
+func (n *Tier) readLive(ctx context.Context, h deploy.Host, path string) (LiveFile, error) {
+	f := LiveFile{Path: path, root: n.root()}
 	s, err := n.root().sh(ctx, h, nil, readScript, path)
 	switch {
 	case err != nil || s.exit == 44:
 		return f, err
 	case s.exit == 45:
-		return f, fault.New(fault.NginxDrift, "%s is a link", path).Hint("name the file that it leads to in [nginx]")
+		return f, fault.New(n.root().code(fault.NginxDrift), "%s is a link", path).Hint("name the file that it leads to in [%s]", n.root().section())
 	case s.exit != 0:
-		return f, testFault(fault.NginxFailed, s, "%s cannot be read", path)
+		return f, testFault(n.root().code(fault.NginxFailed), s, "%s cannot be read", path)
 	}
 	f.Exists, f.Content = true, []byte(s.out)
 	stamp, ok := templates.ReadStamp(f.Content)

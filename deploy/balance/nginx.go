@@ -36,8 +36,9 @@ func (p process) reads(conf string) bool {
 	return conf == "/etc/nginx/nginx.conf"
 }
 
-func (r root) processes(ctx context.Context, h deploy.Host) ([]process, error) {
-	s, err := r.sh(ctx, h, nil, procsScript)
+// processes gives those of one program.
+func (r root) processes(ctx context.Context, h deploy.Host, name string) ([]process, error) {
+	s, err := r.sh(ctx, h, nil, procsScript, name)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func parseProcesses(text string) []process {
 // are looked at again before they are believed. problem is why there is no one master.
 func (r root) masterIn(ctx context.Context, h deploy.Host) (all []process, master process, problem, err error) {
 	for try := 0; ; try++ {
-		if all, err = r.processes(ctx, h); err != nil {
+		if all, err = r.processes(ctx, h, "nginx"); err != nil {
 			return all, master, nil, err
 		}
 		master, problem = masterOf(all, r.env.Nginx.Conf)

@@ -20,7 +20,7 @@ type listener struct {
 	inode string
 }
 
-// parsePorts reads portsScript's output: who listens, and which sockets are the master's own.
+// parsePorts reads portsScript's output: who listens, and which sockets are the balancer's own.
 func parsePorts(text string) (all []listener, own map[string]bool) {
 	own = map[string]bool{}
 	mine := false
@@ -55,7 +55,7 @@ func parseEndpoint(s string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(ip.Unmap(), uint16(n)), true
 }
 
-// conflict finds a listener that nginx cannot stand beside. nginx -t does not notice it, and a reload
+// conflict finds a listener that the balancer cannot stand beside. nginx -t does not notice it, and a reload
 // would end well and change nothing.
 func conflict(wanted []templates.NginxListen, all []listener, own map[string]bool) (listener, bool) {
 	for _, w := range wanted {
@@ -84,8 +84,8 @@ func clash(wanted, taken netip.Addr) bool {
 }
 
 // portsFree sees to it that nobody else listens where nginx is to listen.
-func (r root) portsFree(ctx context.Context, h deploy.Host, master process, wanted []templates.NginxListen) error {
-	s, err := r.sh(ctx, h, nil, portsScript, strconv.Itoa(master.pid))
+func (r root) portsFree(ctx context.Context, h deploy.Host, owner process, wanted []templates.NginxListen) error {
+	s, err := r.sh(ctx, h, nil, portsScript, strconv.Itoa(owner.pid))
 	if err != nil {
 		return err
 	}
@@ -98,8 +98,8 @@ func (r root) portsFree(ctx context.Context, h deploy.Host, master process, want
 	if err != nil {
 		return err
 	}
-	f := fault.New(fault.NginxPort, "port %d is taken by another program", taken.at.Port()).
-		Hint("nginx would say that all is well and keep its old configuration")
+	f := fault.New(r.code(fault.NginxPort), "port %d is taken by another program", taken.at.Port()).
+		Hint("%s would keep its old configuration", r.env.BalancerTitle())
 	if name := strings.TrimSpace(who.out); name != "" {
 		f.Fact("%s listens on %s", name, taken.at)
 	}

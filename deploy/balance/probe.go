@@ -16,24 +16,29 @@ import (
 	"godeploy/templates"
 )
 
-// probeTime bounds one question to nginx.
+// probeTime bounds one question to a balancer.
 const probeTime = 5 * time.Second
 
 // ask gives the mark of the file that the workers of a host have loaded, "" when they answer without one.
-func (n *Nginx) ask(ctx context.Context, h deploy.Host) (string, error) {
+func (n nginx) ask(ctx context.Context, h deploy.Host) (string, error) {
 	site, err := n.Env.NginxSite()
 	if err != nil {
 		return "", err
 	}
+	return askMark(ctx, h, site.Listen[0], site.Certificate != "", probeName(site.Names), templates.NginxProbePath)
+}
+
+// askMark asks the balancer of a host, under a name of the site, for the mark of the file that it has loaded.
+func askMark(ctx context.Context, h deploy.Host, on templates.NginxListen, tls bool, name, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	client := &http.Client{Transport: n.transport(h, site), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: probeTransport(h, on, name), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
 	scheme := "http"
-	if site.Certificate != "" {
+	if tls {
 		scheme = "https"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+probeName(site.Names)+templates.NginxProbePath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+name+path, nil)
 	if err != nil {
 		return "", err
 	}
@@ -46,20 +51,20 @@ func (n *Nginx) ask(ctx context.Context, h deploy.Host) (string, error) {
 	return resp.Header.Get(templates.NginxMarkHeader), nil
 }
 
-// transport connects from the host itself to the first address that nginx listens on. The certificate is
-// not looked at: it is for the visitors' names, and what is asked is no secret and is not believed further
-// than that a file was loaded.
-func (n *Nginx) transport(h deploy.Host, site templates.NginxSite) *http.Transport {
+// probeTransport connects from the host itself to the first address that its balancer listens on. The
+// certificate is not looked at: it is for the visitors' names, and what is asked is no secret and is not
+// believed further than that a file was loaded.
+func probeTransport(h deploy.Host, on templates.NginxListen, name string) *http.Transport {
 	return &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: probeName(site.Names)},
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: name},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return h.Dial(ctx, "tcp", probeAddress(site.Listen[0]))
+			return h.Dial(ctx, "tcp", probeAddress(on))
 		},
 	}
 }
 
-// probeAddress is where a host finds its own nginx.
+// probeAddress is where a host finds its own balancer.
 func probeAddress(l templates.NginxListen) string {
 	at := l.Address
 	switch {
@@ -84,7 +89,7 @@ func probeName(names []string) string {
 }
 
 // loaded asks until the workers answer with a mark; without one any answer will do.
-func (n *Nginx) loaded(ctx context.Context, h deploy.Host, mark string) error {
+func (n nginx) loaded(ctx context.Context, h deploy.Host, mark string) error {
 	for {
 		got, err := n.ask(ctx, h)
 		if err == nil && (mark == "" || got == mark) {

@@ -3,8 +3,6 @@ package balance
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"godeploy/deploy"
@@ -44,7 +42,7 @@ func (p Pushed) Whole() bool {
 // place of the old ones and answer with the new file. A host on which that fails, and all before it, go
 // back to what they had. The error says why nothing, or not everything, was done; while Pushed is empty but
 // for Unchanged, no host was changed. The lock of every host must be held.
-func (n *Nginx) Push(ctx context.Context, state State, o PushOptions) (Pushed, error) {
+func (n *Tier) Push(ctx context.Context, state State, o PushOptions) (Pushed, error) {
 	files, err := n.render(state)
 	if err != nil {
 		return Pushed{}, err
@@ -56,7 +54,7 @@ func (n *Nginx) Push(ctx context.Context, state State, o PushOptions) (Pushed, e
 	if err := n.mayPush(ctx, live, files, o); err != nil {
 		return Pushed{}, err
 	}
-	p := &push{Nginx: n, files: files, live: live}
+	p := &push{Tier: n, files: files, live: live}
 	if err := p.try(ctx); err != nil {
 		return Pushed{Unchanged: p.pushed.Unchanged}, err
 	}
@@ -64,15 +62,7 @@ func (n *Nginx) Push(ctx context.Context, state State, o PushOptions) (Pushed, e
 }
 
 // mayPush looks for everything that stands against a push, on every host.
-func (n *Nginx) mayPush(ctx context.Context, live []Live, files []File, o PushOptions) error {
-	site, err := n.Env.NginxSite()
-	if err != nil {
-		return err
-	}
-	wanted := site.Listen
-	if site.Redirect > 0 {
-		wanted = append(wanted, templates.NginxListen{Port: site.Redirect})
-	}
+func (n *Tier) mayPush(ctx context.Context, live []Live, files []File, o PushOptions) error {
 	return n.each(ctx, func(ctx context.Context, i int, h deploy.Host) error {
 		if live[i].Problem != nil {
 			return live[i].Problem
@@ -86,22 +76,24 @@ func (n *Nginx) mayPush(ctx context.Context, live []Live, files []File, o PushOp
 		if live[i].Has(files) {
 			return nil
 		}
-		return n.root().portsFree(ctx, h, live[i].master, wanted)
+		return n.engine().may(ctx, h, live[i])
 	})
 }
 
 // push is one push on its way.
 type push struct {
-	*Nginx
+	*Tier
 	files  []File
 	live   []Live
 	todo   []int // hosts that need it
 	pushed Pushed
 }
 
-func (p *push) paths() []string {
-	paths := make([]string, len(p.files))
-	for i, f := range p.files {
+func (p *push) paths() []string { return pathsOf(p.files) }
+
+func pathsOf(files []File) []string {
+	paths := make([]string, len(files))
+	for i, f := range files {
 		paths[i] = f.Path
 	}
 	return paths
@@ -127,7 +119,7 @@ func (p *push) try(ctx context.Context) error {
 		if !needs[i] {
 			return nil
 		}
-		return p.tryOn(ctx, h)
+		return p.tryOn(ctx, h, p.live[i])
 	})
 	if err == nil {
 		return nil
@@ -140,43 +132,13 @@ func (p *push) try(ctx context.Context) error {
 	return err
 }
 
-func (p *push) tryOn(ctx context.Context, h deploy.Host) error {
+func (p *push) tryOn(ctx context.Context, h deploy.Host, l Live) error {
 	for _, f := range p.files {
 		if err := p.root().do(ctx, h, f.Content, stageScript, f.Path); err != nil {
 			return err
 		}
 	}
-	s, err := p.tested(ctx, h)
-	if err != nil {
-		return err
-	}
-	switch s.exit {
-	case 0:
-	case 96:
-		return testFault(fault.NginxRefused, s, "nginx refuses the new configuration")
-	case 98:
-		return fault.New(fault.NginxFailed, "the files cannot be tested: no mount namespace can be made there, and one lies outside of nginx's folder")
-	default:
-		return testFault(fault.NginxFailed, s, "the new configuration cannot be tested")
-	}
-	for _, f := range p.files {
-		if !strings.Contains(s.out, "# configuration file "+f.Path+":") {
-			return fault.New(fault.NginxRefused, "nginx does not read %s", f.Path).
-				Hint("no include of %s matches it", p.Env.Nginx.Conf)
-		}
-	}
-	return nil
-}
-
-// tested runs the trial, in a mount namespace or on a copy.
-func (p *push) tested(ctx context.Context, h deploy.Host) (said, error) {
-	args := append([]string{p.Env.Nginx.Conf}, p.paths()...)
-	argv := append([]string{"unshare", "-m", "--propagation", "private", "/bin/sh", "-c", tryScript, "sh"}, args...)
-	s, err := p.root().run(ctx, h, nil, argv...)
-	if err != nil || s.exit != 97 && s.exit != 127 && !strings.HasPrefix(s.err, "unshare:") {
-		return s, err
-	}
-	return p.root().sh(ctx, h, nil, copyScript, args...)
+	return p.engine().test(ctx, h, l, p.files)
 }
 
 // bring swaps and reloads, host after host, and undoes all of it when one fails.
@@ -223,7 +185,7 @@ func (p *push) bringOn(ctx context.Context, h deploy.Host, l Live) error {
 		return err
 	}
 	stamp, _ := templates.ReadStamp(p.files[0].Content)
-	if err := p.reload(ctx, h, l.master, stamp.Mark); err != nil {
+	if err := p.engine().load(ctx, h, l, stamp); err != nil {
 		return err
 	}
 	p.note(h, "%s is live, new workers answer, %.1fs", p.files[0].Path, time.Since(began).Seconds())
@@ -235,75 +197,16 @@ func (p *push) back(ctx context.Context, h deploy.Host, l Live) error {
 	if err := p.root().do(ctx, h, nil, restoreScript, p.paths()...); err != nil {
 		return err
 	}
-	probe := l.Running
-	if probe == "" { // what it served before does not say which file it is, or nothing listened there
-		probe = noProbe
+	before := templates.Stamp{Mark: l.Running}
+	if len(l.Files) > 0 {
+		before.Down, before.Warm = l.Files[0].Stamp.Down, l.Files[0].Stamp.Warm
 	}
-	if err := p.reload(ctx, h, l.master, probe); err != nil {
+	if before.Mark == "" { // what it served before does not say which file it is, or nothing listened there
+		before.Mark = noProbe
+	}
+	if err := p.engine().load(ctx, h, l, before); err != nil {
 		return err
 	}
 	p.note(h, "the files of before are back, and loaded")
 	return nil
-}
-
-// reload lets a master load its files and waits for the proof of it. A reload that fails looks from outside
-// like one that went well: only new workers, and what they answer, are a proof.
-func (n *Nginx) reload(ctx context.Context, h deploy.Host, master process, mark string) error {
-	all, err := n.root().processes(ctx, h)
-	if err != nil {
-		return err
-	}
-	before, _ := workersOf(all, master)
-	if err := n.root().do(ctx, h, nil, hupScript, strconv.Itoa(master.pid), master.start); err != nil {
-		return err
-	}
-	settle := n.Settle
-	if settle == 0 {
-		settle = settleTime
-	}
-	limited, cancel := context.WithTimeout(ctx, settle)
-	defer cancel()
-	if err := n.newWorkers(limited, h, master, before); err != nil {
-		return n.notReloaded(ctx, h, err)
-	}
-	if mark == noProbe {
-		return nil
-	}
-	if err := n.loaded(limited, h, mark); err != nil {
-		return n.notReloaded(ctx, h, err)
-	}
-	return nil
-}
-
-// newWorkers waits until a master has workers, and none that take connections of those before.
-func (n *Nginx) newWorkers(ctx context.Context, h deploy.Host, master process, before []process) error {
-	for {
-		all, err := n.root().processes(ctx, h)
-		if err != nil {
-			return err
-		}
-		if serving, _ := workersOf(all, master); renewed(serving, before) {
-			return nil
-		}
-		if deploy.Pause(ctx, pollTime) != nil {
-			return errors.New("no new workers came")
-		}
-	}
-}
-
-// notReloaded says why, in nginx's own words where it has any.
-func (n *Nginx) notReloaded(ctx context.Context, h deploy.Host, cause error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if fault.Is(cause, fault.SSHLost) {
-		return cause
-	}
-	f := fault.New(fault.NginxReload, "nginx did not take the new configuration").Wrap(cause)
-	if s, err := n.root().sh(ctx, h, nil, logScript); err == nil {
-		for line := range strings.Lines(s.out) {
-			f.Fact("| %s", strings.TrimSpace(line))
-		}
-	}
-	return f
 }

@@ -31,7 +31,7 @@ func drained(names ...string) State {
 	return s
 }
 
-func mustPush(t *testing.T, n *Nginx, s State) Pushed {
+func mustPush(t *testing.T, n *Tier, s State) Pushed {
 	t.Helper()
 	p, err := n.Push(context.Background(), s, PushOptions{})
 	if err != nil {
@@ -111,13 +111,13 @@ func factsOf(err error) string {
 func TestPushStopsBeforeAnyChange(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		spoil func(t *testing.T, n *Nginx, f *front)
+		spoil func(t *testing.T, n *Tier, f *front)
 		code  fault.Code
 		says  string
 	}{
-		"edited by hand": {func(t *testing.T, _ *Nginx, f *front) { f.sh(t, "echo '# mine' >>"+virtualRoot+"/"+siteFile) }, fault.NginxDrift, "was edited"},
-		"not godeploy's": {func(t *testing.T, _ *Nginx, f *front) { f.write(t, siteFile, "# by hand\n") }, fault.NginxDrift, "not written by godeploy"},
-		"another app's": {func(t *testing.T, n *Nginx, f *front) {
+		"edited by hand": {func(t *testing.T, _ *Tier, f *front) { f.sh(t, "echo '# mine' >>"+virtualRoot+"/"+siteFile) }, fault.NginxDrift, "was edited"},
+		"not godeploy's": {func(t *testing.T, _ *Tier, f *front) { f.write(t, siteFile, "# by hand\n") }, fault.NginxDrift, "not written by godeploy"},
+		"another app's": {func(t *testing.T, n *Tier, f *front) {
 			site, _ := SiteOf(n.Env, State{})
 			site.App = "other"
 			content, err := templates.RenderNginx(site)
@@ -126,28 +126,28 @@ func TestPushStopsBeforeAnyChange(t *testing.T) {
 			}
 			f.write(t, siteFile, string(content))
 		}, fault.NginxDrift, "another app, other"},
-		"a link": {func(t *testing.T, _ *Nginx, f *front) {
+		"a link": {func(t *testing.T, _ *Tier, f *front) {
 			f.sh(t, "cd /srv/front/nginx/conf.d; mv godeploy-swiper.conf ../x; ln -s ../x godeploy-swiper.conf")
 		}, fault.NginxDrift, "is a link"},
-		"broken neighbour": {func(t *testing.T, _ *Nginx, f *front) {
+		"broken neighbour": {func(t *testing.T, _ *Tier, f *front) {
 			f.write(t, "conf.d/neighbour.conf", "server {\n  lisen 1;\n}\n")
 		}, fault.NginxBroken, "neighbour.conf:2"},
-		"include cycle": {func(t *testing.T, _ *Nginx, f *front) {
+		"include cycle": {func(t *testing.T, _ *Tier, f *front) {
 			f.write(t, "conf.d/round.conf", "include /srv/front/nginx/conf.d/round.conf;\n")
 		}, fault.NginxBroken, "leads back to itself"},
-		"stopped": {func(t *testing.T, _ *Nginx, f *front) { f.stop(t) }, fault.NginxStopped, "does not run"},
-		"port taken": {func(t *testing.T, n *Nginx, f *front) {
+		"stopped": {func(t *testing.T, _ *Tier, f *front) { f.stop(t) }, fault.NginxStopped, "does not run"},
+		"port taken": {func(t *testing.T, n *Tier, f *front) {
 			f.sh(t, "rm "+virtualRoot+"/"+siteFile)
 			f.stop(t)
 			l := listenSoon(t, f.there.Replace(n.Env.Nginx.Listen))
 			t.Cleanup(func() { _ = l.Close() })
 			f.start(t)
 		}, fault.NginxPort, fmt.Sprintf("(process %d)", os.Getpid())},
-		"refused": {func(t *testing.T, _ *Nginx, f *front) {
+		"refused": {func(t *testing.T, _ *Tier, f *front) {
 			f.sh(t, "rm "+virtualRoot+"/"+siteFile)
 			f.write(t, "conf.d/neighbour.conf", "upstream swiper_servers { server 127.0.0.1:1; }\n")
 		}, fault.NginxRefused, "duplicate upstream"},
-		"not included": {func(t *testing.T, _ *Nginx, f *front) {
+		"not included": {func(t *testing.T, _ *Tier, f *front) {
 			f.sh(t, "sed -i 's#include conf.d/.*##' /srv/front/nginx/nginx.conf")
 		}, fault.NginxRefused, "does not read"},
 	} {

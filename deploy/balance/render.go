@@ -15,6 +15,9 @@ type File struct {
 // Render gives the files of an environment in a state; they are the same for every balancer host. The
 // first one is the site's. Errors are those of SiteOf, and of the user's own template.
 func Render(env *inventory.Env, state State) ([]File, error) {
+	if env.Balancer.Kind == "haproxy" {
+		return renderHaproxy(env, state)
+	}
 	site, err := SiteOf(env, state)
 	if err != nil {
 		return nil, err
@@ -32,4 +35,24 @@ func Render(env *inventory.Env, state State) ([]File, error) {
 }
 
 // render is Render for the hosts of a tier.
-func (n *Nginx) render(state State) ([]File, error) { return Render(n.Env, state) }
+func (n *Tier) render(state State) ([]File, error) { return Render(n.Env, state) }
+
+func renderHaproxy(env *inventory.Env, state State) ([]File, error) {
+	site, err := env.HaproxySite()
+	if err == nil {
+		err = state.apply(env, site.Upstream.Servers)
+	}
+	if err != nil {
+		return nil, err
+	}
+	content, err := templates.RenderHaproxy(site)
+	return []File{{Path: env.Balancer.File, Content: content}}, err
+}
+
+// siteFile is where the site's file lies.
+func (n *Tier) siteFile() string {
+	if n.Env.Balancer.Kind == "haproxy" {
+		return n.Env.Balancer.File
+	}
+	return n.Env.NginxFile()
+}

@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"time"
@@ -21,6 +20,22 @@ const (
 
 // root runs constant programs as root on the hosts of an environment.
 type root struct{ env *inventory.Env }
+
+// code gives the code for the balancer at hand: each of nginx's has one of HAProxy's beside it.
+func (r root) code(c fault.Code) fault.Code {
+	if r.env.Balancer.Kind == "haproxy" {
+		return fault.Code("haproxy-" + strings.TrimPrefix(string(c), "nginx-"))
+	}
+	return c
+}
+
+// section is the name of the balancer's part of godeploy.toml, and of its commands.
+func (r root) section() string {
+	if r.env.Balancer.Kind == "haproxy" {
+		return "balancer"
+	}
+	return "nginx"
+}
 
 // said is what a program on a host came to.
 type said struct {
@@ -43,7 +58,7 @@ func (r root) sh(ctx context.Context, h deploy.Host, stdin []byte, script string
 func (r root) do(ctx context.Context, h deploy.Host, stdin []byte, script string, args ...string) error {
 	s, err := r.sh(ctx, h, stdin, script, args...)
 	if err == nil && s.exit != 0 {
-		f := fault.New(fault.NginxFailed, "a step on the balancer host ended with status %d", s.exit)
+		f := fault.New(r.code(fault.NginxFailed), "a step on the balancer host ended with status %d", s.exit)
 		for _, line := range s.lines(3) {
 			f.Fact("| %s", line)
 		}
@@ -58,24 +73,19 @@ func (r root) run(ctx context.Context, h deploy.Host, stdin []byte, argv ...stri
 	if facts.UID != 0 && r.env.SSH.Sudo {
 		argv = append([]string{"sudo", "-n", "--"}, argv...)
 	}
-	var out, errs bytes.Buffer
-	reply, err := h.Exec(ctx, wire.ExecRequest{Argv: argv, Stdin: stdin, Timeout: commandTime}, func(stream string, p []byte) {
-		into := &out
-		if stream == "stderr" {
-			into = &errs
-		}
-		into.Write(p[:min(len(p), max(maxOutput-into.Len(), 0))])
-	})
-	s := said{exit: reply.Exit, out: out.String(), err: errs.String()}
+	did, err := deploy.Capture(ctx, h, wire.ExecRequest{Argv: argv, Stdin: stdin, Timeout: commandTime}, maxOutput, maxOutput)
+	s := said{exit: did.Exit, out: did.Out, err: did.Said}
 	switch {
 	case err != nil:
 		return s, err
-	case reply.TimedOut:
-		return s, fault.New(fault.NginxFailed, "a step on the balancer host took longer than %s", commandTime)
+	case did.TimedOut:
+		return s, fault.New(r.code(fault.NginxFailed), "a step on the balancer host took longer than %s", commandTime)
 	case s.exit == 1 && argv[0] == "sudo" && strings.HasPrefix(s.err, "sudo:"):
-		return s, fault.New(fault.SudoNeeded, "%s may not become root", facts.User).Fact("| %s", s.lines(1)[0]).
-			Fact("sudoers line: %s ALL=(root) NOPASSWD: /bin/sh, /usr/bin/unshare", facts.User).
-			Hint("put the line into /etc/sudoers.d/godeploy on the host, as root")
+		f := fault.New(fault.SudoNeeded, "%s may not become root", facts.User).Fact("| %s", s.lines(1)[0])
+		for _, line := range deploy.Sudoers(facts.User, deploy.SudoRules(r.env, h.Inventory())) {
+			f.Fact("sudoers line: %s", line)
+		}
+		return s, f.Hint("put the lines into /etc/sudoers.d/godeploy on the host, as root")
 	}
 	return s, nil
 }

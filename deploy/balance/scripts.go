@@ -78,11 +78,11 @@ const restoreScript = `for f; do
   sync -- "$d" 2>/dev/null || sync
 done`
 
-// procsScript lists the nginx processes of this PID namespace: pid, parent, start, command line.
-const procsScript = `ns=$(readlink /proc/self/ns/pid)
+// procsScript lists the processes of one program in this PID namespace: pid, parent, start, command line.
+const procsScript = `name=$1 ns=$(readlink /proc/self/ns/pid)
 for d in /proc/[0-9]*; do
   read -r comm 2>/dev/null <"$d/comm" || continue
-  [ "$comm" = nginx ] || continue
+  [ "$comm" = "$name" ] || continue
   [ "$(readlink "$d/ns/pid")" = "$ns" ] || continue
   stat=$(sed 's/^.*) //' "$d/stat" 2>/dev/null) || continue
   set -- $stat
@@ -90,10 +90,10 @@ for d in /proc/[0-9]*; do
 done
 exit 0`
 
-// hupScript tells a master to load its files anew, if it is still the process that was seen.
-const hupScript = `s=$(sed 's/^.*) //' "/proc/$1/stat" | cut -d' ' -f20) && [ "$s" = "$2" ] && kill -s HUP "$1"`
+// hupScript tells a master by its signal to load its files anew, if it is still the process that was seen.
+const hupScript = `s=$(sed 's/^.*) //' "/proc/$1/stat" | cut -d' ' -f20) && [ "$s" = "$2" ] && kill -s "$3" "$1"`
 
-// portsScript shows who listens on this host, as the kernel has it, and which of it is the master's.
+// portsScript shows who listens on this host, as the kernel has it, and which of it is a process's own.
 const portsScript = `cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -a ' 0A '
 echo --
 ls -l "/proc/$1/fd" 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p'

@@ -44,20 +44,25 @@ func SiteOf(env *inventory.Env, state State) (templates.NginxSite, error) {
 	if err != nil {
 		return site, err
 	}
+	return site, state.apply(env, site.Upstream.Servers)
+}
+
+// apply brings a state to servers, and refuses one that leaves nobody in service.
+func (s State) apply(env *inventory.Env, servers []templates.NginxServer) error {
 	serving := 0
-	for i := range site.Upstream.Servers {
-		s := &site.Upstream.Servers[i]
-		s.Down, s.Warm = state.Down[s.Name], state.Warm[s.Name]
-		if s.Warm == s.Weight {
-			s.Warm = 0
+	for i := range servers {
+		one := &servers[i]
+		one.Down, one.Warm = s.Down[one.Name], s.Warm[one.Name]
+		if one.Warm == one.Weight {
+			one.Warm = 0
 		}
-		if !s.Down {
+		if !one.Down {
 			serving++
 		}
 	}
 	if serving == 0 {
-		return site, fault.New(fault.MaxUnavailable, "no app host of %s would be left in service", env.Name).
+		return fault.New(fault.MaxUnavailable, "no app host of %s would be left in service", env.Name).
 			Hint("a balancer without a server answers everybody with an error")
 	}
-	return site, nil
+	return nil
 }

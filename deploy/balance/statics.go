@@ -41,7 +41,7 @@ while IFS= read -r f; do rm -f -- "$1/$f" || exit; done <.gone
 rm -f -- .kept .old .gone $old`
 
 func (s *Statics) each(ctx context.Context, do func(context.Context, deploy.Host) error) error {
-	n := Nginx{Env: s.Env, Hosts: s.Hosts}
+	n := Tier{Env: s.Env, Hosts: s.Hosts}
 	return n.each(ctx, func(ctx context.Context, _ int, h deploy.Host) error { return do(ctx, h) })
 }
 

@@ -25,7 +25,7 @@ type ServerStatus struct {
 // Logged says what the counts of a Status were made of.
 type Logged struct {
 	Requests int
-	Since    time.Time // of the oldest line
+	Since    time.Time // of the oldest line; zero where HAProxy has counted
 }
 
 // statusBytes is how much of the end of each access log a Status reads.
@@ -33,7 +33,7 @@ const statusBytes = 4 << 20
 
 // Status asks the balancers for every server; it changes nothing and takes no lock.
 func (d *Drainer) Status(ctx context.Context, front []deploy.Host) ([]ServerStatus, Logged, error) {
-	site, err := d.Env.NginxSite()
+	servers, err := d.Env.Servers()
 	if err != nil {
 		return nil, Logged{}, err
 	}
@@ -41,11 +41,36 @@ func (d *Drainer) Status(ctx context.Context, front []deploy.Host) ([]ServerStat
 	if err != nil {
 		return nil, Logged{}, err
 	}
+	counts, logged, err := d.counted(ctx, front)
+	var list []ServerStatus
+	for _, s := range servers {
+		one := standing(s.Name, s.Weight, hostNames(front), meant, live)
+		one.Endpoint, one.Backup = s.Endpoint(), s.Backup
+		one.Count = counts.Of([]netip.AddrPort{netip.AddrPortFrom(s.Address, uint16(s.Port))})
+		list = append(list, one)
+	}
+	return list, logged, err
+}
+
+// counted gives what the servers have answered: by the end of the access logs, or by HAProxy since its last
+// reload.
+func (d *Drainer) counted(ctx context.Context, front []deploy.Host) (Counts, Logged, error) {
+	counts, logged := Counts{}, Logged{}
+	if d.Env.Balancer.Kind == "haproxy" {
+		err := (&statCounting{tier: &Tier{Env: d.Env, Hosts: front}}).more(ctx, counts)
+		for _, one := range counts {
+			logged.Requests += one.Requests
+		}
+		return counts, logged, err
+	}
+	site, err := d.Env.NginxSite()
+	if err != nil {
+		return nil, Logged{}, err
+	}
 	tails, err := tailsOf(ctx, d.Env, front, site.AccessLog, statusBytes)
 	if err != nil {
 		return nil, Logged{}, err
 	}
-	counts, logged := Counts{}, Logged{}
 	err = readAll(ctx, d.Env, tails, func(r Request) {
 		logged.Requests++
 		if logged.Since.IsZero() || r.At.Before(logged.Since) {
@@ -53,14 +78,7 @@ func (d *Drainer) Status(ctx context.Context, front []deploy.Host) ([]ServerStat
 		}
 		counts.Add(r)
 	})
-	var list []ServerStatus
-	for _, s := range site.Upstream.Servers {
-		one := standing(s.Name, s.Weight, hostNames(front), meant, live)
-		one.Endpoint, one.Backup = s.Endpoint(), s.Backup
-		one.Count = counts.Of([]netip.AddrPort{netip.AddrPortFrom(s.Address, uint16(s.Port))})
-		list = append(list, one)
-	}
-	return list, logged, err
+	return counts, logged, err
 }
 
 // standing is what a server's note and the balancers' files say of it.
@@ -83,7 +101,7 @@ func standing(server string, weight int, front []string, meant Record, live []Se
 	case len(one.Up) > 0 && len(one.Down) > 0 && !unknown:
 		one.Why = "a run has ended between the balancers; the next command that drains or releases makes them equal"
 	case unknown:
-		one.Why = "not every balancer knows the app: nginx push tells them"
+		one.Why = "not every balancer knows the app: a push tells them"
 	case len(one.Down) > 0:
 		one.Why = "a run has ended before it was put back; the next command does it"
 	case one.Now != weight:

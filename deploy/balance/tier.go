@@ -12,11 +12,12 @@ import (
 	"godeploy/internal/fault"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
+	"godeploy/templates"
 )
 
-// Nginx is the nginx hosts of an environment, connected. Look changes nothing; Push wants the lock of each
-// host to be held, see Lock. Use it for one thing at a time.
-type Nginx struct {
+// Tier is the balancer hosts of an environment, connected, of whatever kind they are. Look changes nothing;
+// Push wants the lock of each host to be held, see Lock. Use it for one thing at a time.
+type Tier struct {
 	Env    *inventory.Env
 	Hosts  []deploy.Host
 	Report event.Reporter
@@ -24,10 +25,34 @@ type Nginx struct {
 	Settle time.Duration
 }
 
-func (n *Nginx) root() root { return root{n.Env} }
+// engine is one kind of balancer: what it does on one host. Tier does it on all of them, or on none.
+type engine interface {
+	// look says how the balancer of a host stands: all of a Live but its files, which it is given.
+	look(ctx context.Context, h deploy.Host, l *Live) error
+	// running gives the mark of what the workers of a host work by, "" when they do not say.
+	running(ctx context.Context, h deploy.Host, files []LiveFile) string
+	// may says what else stands against bringing files to a host.
+	may(ctx context.Context, h deploy.Host, l Live) error
+	// test lets the balancer of a host judge the files that are staged there, and touches no live one.
+	test(ctx context.Context, h deploy.Host, l Live, files []File) error
+	// load lets it work by the files that now lie in their places, and waits for the proof of it: the mark
+	// of to, or just new workers where that is noProbe.
+	load(ctx context.Context, h deploy.Host, l Live, to templates.Stamp) error
+	// settled reports whether nothing on a host still works by what was before the last load.
+	settled(ctx context.Context, h deploy.Host) (bool, error)
+}
+
+func (n *Tier) engine() engine {
+	if n.Env.Balancer.Kind == "haproxy" {
+		return haproxy{n}
+	}
+	return nginx{n}
+}
+
+func (n *Tier) root() root { return root{n.Env} }
 
 // each does one thing on every host, all at once; every host's error counts.
-func (n *Nginx) each(ctx context.Context, do func(context.Context, int, deploy.Host) error) error {
+func (n *Tier) each(ctx context.Context, do func(context.Context, int, deploy.Host) error) error {
 	errs := make([]error, len(n.Hosts))
 	var group errgroup.Group
 	group.SetLimit(16)
@@ -49,7 +74,7 @@ const lockPatience = 2 * time.Second
 
 // Lock takes the app's lock on every host, in the order of their names, all or none: a host's Close lets go
 // of it. Somebody else's is a fault of code lock-held.
-func (n *Nginx) Lock(ctx context.Context, holder wire.Holder) error {
+func (n *Tier) Lock(ctx context.Context, holder wire.Holder) error {
 	for _, h := range deploy.Sorted(n.Hosts) {
 		deadline := time.Now().Add(lockPatience)
 		held, err := h.Lock(ctx, holder)
@@ -70,6 +95,6 @@ func (n *Nginx) Lock(ctx context.Context, holder wire.Holder) error {
 	return nil
 }
 
-func (n *Nginx) note(h deploy.Host, format string, args ...any) {
-	n.Report.Report(event.Event{Type: event.Info, Host: h.Inventory().Name, Phase: "nginx", Msg: "nginx: " + fault.New("", format, args...).Msg})
+func (n *Tier) note(h deploy.Host, format string, args ...any) {
+	n.Report.Report(event.Event{Type: event.Info, Host: h.Inventory().Name, Phase: n.Env.Balancer.Kind, Msg: n.Env.Balancer.Kind + ": " + fault.New("", format, args...).Msg})
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"godeploy/deploy"
-	"godeploy/deploy/process"
 	"godeploy/inventory"
 )
 
@@ -17,7 +16,7 @@ import (
 // It changes nothing there.
 func Command(env *inventory.Env, h inventory.Host) (argv []string, script string) {
 	env = env.On(h)
-	argv = []string{"/bin/sh", "-s", "--", env.App.Path, yes(serves(env, h)), process.UnitName(env), yes(h.HasRole("nginx"))}
+	argv = []string{"/bin/sh", "-s", "--", env.App.Path, yes(serves(env, h)), deploy.UnitName(env), yes(h.HasRole("nginx"))}
 	if serves(env, h) {
 		for _, p := range deploy.Programs(env) {
 			argv = append(argv, "program", p)
@@ -32,7 +31,7 @@ func Command(env *inventory.Env, h inventory.Host) (argv []string, script string
 		}
 	}
 	if env.SSH.Sudo {
-		for _, r := range Rules(env, h) {
+		for _, r := range deploy.SudoRules(env, h) {
 			argv = append(argv, "sudo", r.As+" "+sample(r.Command))
 		}
 	}

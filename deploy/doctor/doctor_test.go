@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"godeploy/deploy"
+	"godeploy/internal/wire"
 	"godeploy/inventory"
 )
 
@@ -131,7 +133,7 @@ func troubles() []trouble {
 		{"nginx", "ngx1", "nginx", func(a *Asked) { a.Nginx, a.NginxSaid = "bad", []string{"unknown directive"} }, "not content", "", false},
 		{"no nginx", "ngx1", "nginx", func(a *Asked) { a.Nginx = "none" }, "not installed", "setup prod -l ngx1", false},
 		{"other", "app1", "others", func(a *Asked) { a.Who = "kim@desk" }, "the last change was release by ops@laptop", "", true},
-		{"frozen", "app1", "others", func(a *Asked) { a.Freeze = "audit until Friday" }, "frozen: audit until Friday", "lock status prod -l app1", false},
+		{"frozen", "app1", "others", func(a *Asked) { a.Freeze = wire.ReadFreeze([]byte("audit until Friday")) }, "frozen by somebody: audit until Friday", "", false},
 	}
 }
 
@@ -305,7 +307,9 @@ func TestSudoersIsWhatVisudoReads(t *testing.T) {
 	env.Secrets.Command = "pass show swiper"
 	env.Process.Unit = `swiper@a:b.service`
 	env.App.Owner, env.Process.Graceful = "app:www-data", "usr2"
-	text := Sudoers("deploy", append(Rules(env, hostOf(t, env, "app1")), Rules(env, hostOf(t, env, "ngx1"))...)) + Sudoers(`DOM\kim lee`, Rules(env, hostOf(t, env, "ngx1")))
+	text := Sudoers("deploy", append(deploy.SudoRules(env, hostOf(t, env, "app1")), deploy.SudoRules(env, hostOf(t, env, "ngx1"))...)) + Sudoers(`DOM\kim lee`, deploy.SudoRules(env, hostOf(t, env, "ngx1")))
+	env.App.Owner = ""
+	text += Sudoers("kim", deploy.SudoRules(env, hostOf(t, env, "app1")))
 	path := filepath.Join(t.TempDir(), "godeploy")
 	if err := os.WriteFile(path, []byte(text), 0o440); err != nil {
 		t.Fatal(err)
@@ -315,10 +319,12 @@ func TestSudoersIsWhatVisudoReads(t *testing.T) {
 	}
 	for _, want := range []string{
 		`deploy ALL=(root) NOPASSWD: /usr/bin/systemctl restart swiper@a\:b.service`,
+		`deploy ALL=(root) NOPASSWD: /usr/bin/systemctl reset-failed swiper@a\:b.service`,
+		`deploy ALL=(root) NOPASSWD: /usr/bin/systemctl kill -s USR2 --kill-who\=main swiper@a\:b.service`,
 		`deploy ALL=(app) NOPASSWD:SETENV: /bin/sh`,
 		`deploy ALL=(root) NOPASSWD: /usr/bin/chown -h -- app\:www-data /opt/swiper/.godeploy/env/*`,
 		`deploy ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q`,
-		`deploy ALL=(root) NOPASSWD: /usr/bin/kill -WINCH [0-9]*`,
+		`kim ALL=(root) NOPASSWD: /usr/bin/kill -WINCH [0-9]*`, // whoever the app's processes belong to
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("%q is not in\n%s", want, text)

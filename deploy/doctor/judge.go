@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"godeploy/deploy"
-	"godeploy/deploy/process"
 	"godeploy/inventory"
 )
 
@@ -107,8 +106,8 @@ func sudo(a Asked) []Finding {
 }
 
 // needed are the rules that this login cannot do without.
-func needed(a Asked) []process.Sudo {
-	return slices.DeleteFunc(Rules(a.Env, a.Host), func(r process.Sudo) bool { return r.As == a.User })
+func needed(a Asked) []deploy.Sudo {
+	return slices.DeleteFunc(deploy.SudoRules(a.Env, a.Host), func(r deploy.Sudo) bool { return r.As == a.User })
 }
 
 func disk(a Asked) []Finding {
@@ -201,8 +200,16 @@ func nginx(a Asked) []Finding {
 
 func others(a Asked) []Finding {
 	var all []Finding
-	if a.Freeze != "" {
-		all = append(all, a.by(a.finding("others", "changes are frozen: %s", a.Freeze), "lock", "status"))
+	if f := a.Freeze; f.Holds(a.Ended) {
+		found := a.finding("others", "changes are frozen by %s", f.By)
+		if !f.Until.IsZero() {
+			found.Msg += " until " + f.Until.UTC().Format(time.RFC3339)
+		}
+		if f.Message != "" {
+			found.Msg += ": " + f.Message
+		}
+		// Not a command that --fix may run: whoever froze them meant it.
+		all = append(all, found.fix("ask %s, then: godeploy lock release %s --steal", f.By, a.Env.Name))
 	}
 	if n := len(a.Audit); n > 0 && a.Audit[n-1].By != a.Who {
 		e := a.Audit[n-1]

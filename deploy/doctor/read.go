@@ -24,7 +24,7 @@ type Facts struct {
 	Current    string // where the link current leads to
 	Dangling   bool
 	NoLink     bool // current is there and no link
-	Freeze     string
+	Freeze     *wire.Freeze
 	Audit      []wire.AuditEntry // the newest, oldest first
 
 	Unit      map[string]string
@@ -107,7 +107,7 @@ func (f *Facts) takeApp(key, value string) {
 	case "current-is":
 		f.NoLink = true
 	case "freeze":
-		f.Freeze = value
+		f.Freeze = wire.ReadFreeze([]byte(value))
 	case "no-systemd":
 		f.NoSystemd = true
 	case "listened":

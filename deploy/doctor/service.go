@@ -3,6 +3,7 @@ package doctor
 import (
 	"strings"
 
+	"godeploy/deploy"
 	"godeploy/deploy/process"
 )
 
@@ -11,7 +12,7 @@ func unit(a Asked) []Finding {
 	if a.Env.Process.Manager != "systemd" {
 		return nil
 	}
-	name := process.UnitName(a.Env)
+	name := deploy.UnitName(a.Env)
 	if a.NoSystemd {
 		return []Finding{a.finding("unit", "there is no systemd here").fix("manager = \"pidfile\" or \"command\" in [process]")}
 	}
@@ -53,10 +54,10 @@ func ports(a Asked) []Finding {
 	running := a.Unit["ActiveState"] == "active"
 	switch {
 	case running && !a.Listening[port]:
-		return []Finding{a.finding("ports", "%s is active and nobody listens on port %d", process.UnitName(a.Env), port).
+		return []Finding{a.finding("ports", "%s is active and nobody listens on port %d", deploy.UnitName(a.Env), port).
 			fix("[process] bind or [health] url names another port than the app; see: godeploy logs %s -l %s", a.Env.Name, a.Host.Name)}
 	case a.Env.Process.Manager == "systemd" && a.Unit["LoadState"] == "loaded" && !running && a.Listening[port]:
-		return []Finding{a.finding("ports", "port %d is taken, and not by %s", port, process.UnitName(a.Env)).
+		return []Finding{a.finding("ports", "port %d is taken, and not by %s", port, deploy.UnitName(a.Env)).
 			fix("see whose it is: godeploy exec %s -l %s -- ss -ltnp sport = :%d", a.Env.Name, a.Host.Name, port)}
 	}
 	return nil
@@ -67,7 +68,7 @@ func limits(a Asked) []Finding {
 	var all []Finding
 	want := max(a.Env.Tune.Limits["nofile"], leastFiles)
 	if text := a.Unit["LimitNOFILESoft"]; text != "" && text != "infinity" && number(text) < want {
-		all = append(all, a.by(a.finding("limits", "%s may have %s files open, and needs %d", process.UnitName(a.Env), text, want), "tune"))
+		all = append(all, a.by(a.finding("limits", "%s may have %s files open, and needs %d", deploy.UnitName(a.Env), text, want), "tune"))
 	}
 	if n, backlog := a.Somaxconn, a.Env.Process.Backlog; n > 0 && backlog > n {
 		all = append(all, a.by(a.finding("limits", "the kernel holds %d waiting connections, and [process] backlog is %d", n, backlog), "tune"))

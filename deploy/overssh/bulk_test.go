@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"godeploy/internal/sshtest"
 	"godeploy/inventory"
 	"godeploy/sshx"
 	filesync "godeploy/sync"
@@ -54,7 +55,7 @@ func startOpenSSH(t testing.TB, lines ...string) *openSSH {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &openSSH{dir: dir, port: freePort(t)}
+	s := &openSSH{dir: dir, port: sshtest.FreePort(t, "127.0.0.1")}
 	s.host = ssh.FingerprintSHA256(newKeyFile(t, dir+"/host"))
 	client := newKeyFile(t, dir+"/id")
 	config := append([]string{"Port " + strconv.Itoa(s.port), "ListenAddress 127.0.0.1", "UsePAM no", "StrictModes no", "PidFile none",
@@ -93,16 +94,6 @@ func listens(t testing.TB, port int) {
 			t.Fatal("sshd does not listen")
 		}
 	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func newKeyFile(t testing.TB, path string) ssh.PublicKey {

@@ -26,7 +26,8 @@ type Connector struct {
 	Helpers  *Binaries
 	Parallel int
 	Report   event.Reporter
-	Lanes    int // channels for one long stream: 0 is by the round trip, 1 is one; see wire.Lanes
+	Sudo     *Sudo // not nil: the helper runs as root, started by sudo, where the login is not root
+	Lanes    int   // channels for one long stream: 0 is by the round trip, 1 is one; see wire.Lanes
 }
 
 // Connect connects every host, in the order given, or none: when one fails, the others are closed
@@ -89,6 +90,9 @@ func (c *Connector) open(ctx context.Context, h inventory.Host) (deploy.Host, er
 }
 
 func (c *Connector) start(ctx context.Context, h inventory.Host, conn *sshx.Conn) (deploy.Host, error) {
+	if c.Sudo != nil && h.User != "root" {
+		return c.startAsRoot(ctx, h, conn)
+	}
 	if !c.Env.SSH.Helper {
 		c.weaker(h, "helper = false")
 		return newPlain(ctx, c.Env, h, conn)
@@ -122,6 +126,12 @@ func (c *Connector) helper(ctx context.Context, conn *sshx.Conn) (*wire.Client, 
 	if err != nil {
 		return nil, wire.HelloReply{}, err
 	}
+	facts, err := c.known(ctx, client)
+	return client, facts, err
+}
+
+// known asks the helper who it is. One that was not asked for is closed, and an error.
+func (c *Connector) known(ctx context.Context, client *wire.Client) (wire.HelloReply, error) {
 	facts, err := client.Hello(ctx)
 	if err == nil && !c.ours(facts.Hash) {
 		err = fault.New(fault.Protocol, "the helper that answered is not the one that was asked for").
@@ -130,23 +140,28 @@ func (c *Connector) helper(ctx context.Context, conn *sshx.Conn) (*wire.Client, 
 	if err != nil {
 		_ = client.Close() // err tells more
 	}
-	return client, facts, err
+	return facts, err
 }
 
 func (c *Connector) meet(ctx context.Context, conn *sshx.Conn) (*wire.Client, error) {
-	list, err := c.Helpers.All()
+	hashes, err := c.hashes()
 	if err != nil {
 		return nil, err
-	}
-	hashes := make([]string, len(list))
-	for i, b := range list {
-		hashes[i] = b.Hash
 	}
 	process, err := conn.Start(ctx, wire.BootstrapCommand(hashes...))
 	if err != nil {
 		return nil, err
 	}
 	return wire.NewClient(ctx, process, wire.Options{Install: c.install, Lanes: c.lanes(conn)})
+}
+
+func (c *Connector) hashes() ([]string, error) {
+	list, err := c.Helpers.All()
+	hashes := make([]string, len(list))
+	for i, b := range list {
+		hashes[i] = b.Hash
+	}
+	return hashes, err
 }
 
 func (c *Connector) ours(hash string) bool {

@@ -25,10 +25,11 @@ type choice struct {
 }
 
 // String says it in words for a line of the report.
-func (c choice) String() string {
-	how := map[string]string{viaHUP: "by HUP", viaUSR2: "by USR2, a second gunicorn beside the first",
+func (c choice) String() string { return c.how() + ", since " + c.Why }
+
+func (c choice) how() string {
+	return map[string]string{viaHUP: "by HUP", viaUSR2: "by USR2, a second gunicorn beside the first",
 		viaReload: "by the unit's own reload", viaSocket: "behind systemd's socket", viaRestart: "in full"}[c.How]
-	return how + ", since " + c.Why
 }
 
 // choose decides from facts alone. HUP makes a server load new code only when it was started with a

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"godeploy/deploy"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
 )
@@ -132,11 +133,11 @@ EnvironmentFiles=/etc/default/swiper (ignore_errors=yes)
 	if n := strings.Count(props["EnvironmentFiles"], "\n"); n != 1 {
 		t.Errorf("got %q, want both files", props["EnvironmentFiles"])
 	}
-	got := strings.Join(execStart(props["ExecStart"]), " ")
+	got := strings.Join(deploy.ExecStart(props["ExecStart"]), " ")
 	if want := "/usr/bin/gunicorn --chdir /opt/swiper/current -c conf.py swiper.wsgi"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if execStart("") != nil {
+	if deploy.ExecStart("") != nil {
 		t.Error("an empty ExecStart has no words")
 	}
 }

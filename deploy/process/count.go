@@ -49,9 +49,13 @@ func (s *Service) boots(h deploy.Host, least time.Duration) time.Duration {
 // stalls reports whether the app boots for longer than requests should wait, and nothing keeps them away
 // from the host meanwhile.
 func (s *Service) stalls(h deploy.Host) bool {
+	return s.mayStall() && s.trials.of(h.Inventory().Name) > s.env.Release.StallBudget
+}
+
+// mayStall reports whether requests come to a host while it boots: nothing takes it out of its balancer.
+func (s *Service) mayStall() bool {
 	drain := s.env.Release.Drain
-	drained := drain == "nginx" || drain == "haproxy" || drain == "auto" && s.env.Nginx != nil
-	return !drained && s.trials.of(h.Inventory().Name) > s.env.Release.StallBudget
+	return drain != "nginx" && drain != "haproxy" && !(drain == "auto" && s.env.Nginx != nil)
 }
 
 // expected is the number of workers that a server is configured to have: by its command line, or by the

@@ -31,11 +31,11 @@ func (s *Service) listens(ctx context.Context, h deploy.Host) listening {
 		// Only a socket that accepts has the flag 00010000.
 		script = []string{"awk", `$4 == "00010000" && $8 == p { print $7 }`, "p=" + name, "/proc/net/unix"}
 	}
-	out, _, reply, err := command(ctx, h, script)
-	if err != nil || reply.Exit != 0 && out == "" {
+	did, err := command(ctx, h, script)
+	if err != nil || did.Exit != 0 && did.Out == "" {
 		return l
 	}
-	for _, word := range strings.Fields(out) {
+	for _, word := range strings.Fields(did.Out) {
 		l.sockets[word] = true
 	}
 	return l

@@ -19,6 +19,7 @@ import (
 	"godeploy/deploy"
 	"godeploy/internal/event"
 	"godeploy/internal/fault"
+	"godeploy/internal/sshtest"
 	"godeploy/internal/wire"
 	"godeploy/inventory"
 )
@@ -157,13 +158,7 @@ func newShop(t *testing.T, tool, process, more string) *shop {
 		}
 		t.Skipf("%s is not installed", tool)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
-	s := &shop{t: t, path: filepath.Join(t.TempDir(), "shop"), port: port, log: &heard{}}
+	s := &shop{t: t, path: filepath.Join(t.TempDir(), "shop"), port: sshtest.FreePort(t, "127.0.0.1"), log: &heard{}}
 	for _, id := range []string{"one", "two"} {
 		s.write(id, goodApp)
 	}
@@ -173,7 +168,7 @@ func newShop(t *testing.T, tool, process, more string) *shop {
 	s.point("one")
 	text := fmt.Sprintf("version = 1\n[app]\nname = \"shop\"\npath = %q\n[process]\nstop_timeout = \"4s\"\nmanager = \"pidfile\"\npidfile = \"%s/shared/run/pid\"\nbind = \"127.0.0.1:%d\"\n%s\n"+
 		"[health]\nurl = \"http://127.0.0.1:%d/\"\ninterval = \"50ms\"\ntimeout = \"20s\"\ntries = 4\n%s\n[env.test.hosts]\nhere = { role = \"app\", address = \"127.0.0.1\" }\n",
-		s.path, s.path, port, strings.ReplaceAll(process, "PORT", strconv.Itoa(port)), port, more)
+		s.path, s.path, s.port, strings.ReplaceAll(process, "PORT", strconv.Itoa(s.port)), s.port, more)
 	f, err := inventory.Parse("godeploy.toml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)

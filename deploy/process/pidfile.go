@@ -61,6 +61,7 @@ func (m pidfile) find(ctx context.Context, h deploy.Host) (found, error) {
 		return down, nil
 	}
 	procs, err := h.Procs(ctx, pid)
+	down.Gone = err == nil && len(procs) == 0
 	if err != nil || len(procs) == 0 || !m.ours(ctx, h, procs[0]) {
 		return down, err
 	}
@@ -163,5 +164,5 @@ func (m pidfile) why(ctx context.Context, h deploy.Host) []string {
 	if err != nil {
 		return nil
 	}
-	return lastLines(out, 4)
+	return deploy.LastLines(out, 4)
 }

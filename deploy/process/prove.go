@@ -146,7 +146,7 @@ func (s *Service) await(ctx context.Context, h deploy.Host, a awaited) error {
 	}
 	deadline := time.Now().Add(a.limit)
 	var same, astray []wire.Proc // since when they are the same: as wanted, or as wanted but elsewhere
-	var since, lost time.Time
+	var since, lost, stood time.Time
 	for last := a.late; ; {
 		f, procs, err := a.see(ctx)
 		if err != nil {
@@ -174,7 +174,10 @@ func (s *Service) await(ctx context.Context, h deploy.Host, a awaited) error {
 		if !ok || last == "" || !alike(astray, procs) {
 			astray, lost = procs, time.Now()
 		}
-		if f.State == "failed" || time.Now().After(deadline) || len(astray) > 1 && f.Want <= len(astray)-1 && time.Since(lost) > settled {
+		if !f.Gone || stood.IsZero() {
+			stood = time.Now()
+		}
+		if f.State == "failed" || f.Gone && time.Since(stood) > settled || time.Now().After(deadline) || len(astray) > 1 && f.Want <= len(astray)-1 && time.Since(lost) > settled {
 			return s.explain(ctx, h, s.unproven(h, a.id, f, cmp.Or(last, a.late)))
 		}
 		if err := deploy.Pause(ctx, pollEvery); err != nil {

@@ -54,7 +54,15 @@ func (s *shop) begin() wire.Proc {
 func TestUpgradeInPlace(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "gunicorn", byGunicorn+"graceful = \"usr2\"\n", "")
+	if way, err := s.Way(t.Context(), local{}, true); err != nil || way != "started, since it does not run" {
+		t.Errorf("before the start: %q, %v", way, err)
+	}
 	first := s.begin()
+	for graceful, want := range map[bool]string{true: "by USR2, a second gunicorn beside the first, since [process] graceful", false: "in full, since a full restart was asked for"} {
+		if way, err := s.Way(t.Context(), local{}, graceful); err != nil || !strings.HasPrefix(way, want) {
+			t.Errorf("graceful %v: %q, %v, want %q", graceful, way, err, want)
+		}
+	}
 	s.want(s.Restart(t.Context(), local{}, "two", true), "")
 	second := s.main()
 	if s.serving() != "two" || second.PID == first.PID {
@@ -143,6 +151,31 @@ func TestUWSGIReloads(t *testing.T) {
 	s.want(s.Stop(t.Context(), local{}), "")
 	if got := s.serving(); got != "" {
 		t.Errorf("%q serves after a stop", got)
+	}
+}
+
+// A server that has ended is not waited for as long as one that boots.
+func TestAServerThatEndsAtOnceIsSoonKnown(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "uwsgi", byUWSGI, "")
+	s.begin()
+	s.write("two", "raise RuntimeError('broken')\n")
+	s.point("two")
+	began := time.Now()
+	s.want(s.Restart(t.Context(), local{}, "two", false), "the service does not run")
+	if took := time.Since(began); took > bootTime*3/4 {
+		t.Errorf("that was told after %v", took)
+	}
+}
+
+// The way that auto takes depends on how long the app boots, which a plan does not know yet.
+func TestWayTellsOfASlowBoot(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "gunicorn", byGunicorn+"graceful = \"auto\"\n", "")
+	s.begin()
+	way, err := s.Way(t.Context(), local{}, true)
+	if want := "; by USR2, a second gunicorn beside the first if the trial boot takes longer than "; err != nil || !strings.HasPrefix(way, "by HUP, since gunicorn runs with --chdir") || !strings.Contains(way, want) {
+		t.Errorf("%q, %v", way, err)
 	}
 }
 

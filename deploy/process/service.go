@@ -65,6 +65,8 @@ type found struct {
 	Preloads bool
 	// Booting says that the main process stands but nothing serves: it is on its way up, or down.
 	Booting bool
+	// Gone says that the number its manager keeps is nobody's: it was started once, and has ended.
+	Gone bool
 	// Secret says that the service is started with the secrets of the release that is current.
 	Secret bool
 }
@@ -194,6 +196,29 @@ func (s *Service) Restart(ctx context.Context, h deploy.Host, id string, gracefu
 	choice := choose(s.env.Process, before, s.env.App.Path+"/current", graceful)
 	s.tell(h, "restart", "%s", choice)
 	return s.by(ctx, h, id, choice, before, master)
+}
+
+// Way implements deploy.Service.
+func (s *Service) Way(ctx context.Context, h deploy.Host, graceful bool) (string, error) {
+	s = s.on(h)
+	if s.byHooks() {
+		return "by your own hooks, since the file has them", nil
+	}
+	f, _, err := s.look(ctx, h)
+	switch {
+	case err != nil:
+		return "", err
+	case f.PID == 0:
+		return "started, since it does not run", nil
+	}
+	f.Stalls, f.Preloads = s.stalls(h), s.preloads(ctx, h, f)
+	current := s.env.App.Path + "/current"
+	now := choose(s.env.Process, f, current, graceful)
+	f.Stalls = s.mayStall()
+	if slow := choose(s.env.Process, f, current, graceful); slow.How != now.How {
+		return fmt.Sprintf("%s; %s if the trial boot takes longer than %s", now, slow.how(), s.env.Release.StallBudget), nil
+	}
+	return now.String(), nil
 }
 
 // by restarts in the way that was chosen, and proves it.

@@ -14,7 +14,7 @@ import (
 // systemd drives a unit by systemctl.
 type systemd struct{ *Service }
 
-func (m systemd) unit() string { return UnitName(m.env) }
+func (m systemd) unit() string { return deploy.UnitName(m.env) }
 
 func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 	props, err := m.show(ctx, h)
@@ -27,7 +27,7 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 			Try("godeploy exec %s -l %s -- systemctl status %s", m.env.Name, h.Inventory().Name, m.unit())
 	}
 	current := m.env.App.Path + "/current"
-	if why := strays(execStart(props["ExecStart"]), workingDir(props), current); why != "" && m.env.Process.Server == "gunicorn" {
+	if why := strays(deploy.ExecStart(props["ExecStart"]), workingDir(props), current); why != "" && m.env.Process.Server == "gunicorn" {
 		return fault.New(fault.ReleaseNotLive, "unit %s can never serve a release: %s", m.unit(), why).
 			Hint("its ExecStart needs --chdir %s; then: systemctl daemon-reload && systemctl restart %s", current, m.unit())
 	}
@@ -35,8 +35,8 @@ func (m systemd) ready(ctx context.Context, h deploy.Host) error {
 	if err != nil || h.Facts().UID == 0 {
 		return err
 	}
-	_, _, reply, err := command(ctx, h, append([]string{"sudo", "-n", "-l"}, argv[2:]...))
-	if err == nil && reply.Exit != 0 {
+	did, err := command(ctx, h, append([]string{"sudo", "-n", "-l"}, argv[2:]...))
+	if err == nil && did.Exit != 0 {
 		return m.needSudo(h, argv[2:])
 	}
 	return err
@@ -78,7 +78,7 @@ func (m systemd) find(ctx context.Context, h deploy.Host) (found, error) {
 	if err != nil || pid < 2 {
 		pid = 0
 	}
-	f := found{PID: pid, State: props["ActiveState"], Command: execStart(props["ExecStart"]), Dir: workingDir(props)}
+	f := found{PID: pid, State: props["ActiveState"], Command: deploy.ExecStart(props["ExecStart"]), Dir: workingDir(props)}
 	f.PIDFile, f.User, f.Reloads = props["PIDFile"], props["User"], props["CanReload"] == "yes"
 	f.Activated = m.activated(ctx, h, props["TriggeredBy"])
 	f.Environ = m.environ(ctx, h, props)
@@ -107,17 +107,6 @@ func workingDir(props map[string]string) string {
 		return ""
 	}
 	return strings.TrimSuffix(dir, "/")
-}
-
-// execStart takes the words of the command out of "{ path=… ; argv[]=… ; ignore_errors=… }". systemctl
-// joins them by blanks without quotes, so a word with a blank in it comes apart.
-func execStart(value string) []string {
-	_, rest, ok := strings.Cut(value, "argv[]=")
-	if !ok {
-		return nil
-	}
-	argv, _, _ := strings.Cut(rest, " ; ")
-	return strings.Fields(argv)
 }
 
 // environ is the environment that the unit gives its process, as far as this login may read it.
@@ -198,13 +187,8 @@ func (m systemd) signal(ctx context.Context, h deploy.Host, p wire.Proc, name st
 	return m.systemctl(ctx, h, "kill", "-s", name, "--kill-who=main", m.unit())
 }
 
-// journal shows the last lines that a unit has logged.
-func journal(unit string) []string {
-	return []string{"journalctl", "-u", unit, "-n", "4", "--no-pager", "-o", "cat"}
-}
-
 func (m systemd) why(ctx context.Context, h deploy.Host) []string {
-	argv, err := m.asRoot(h, journal(m.unit())...)
+	argv, err := m.asRoot(h, deploy.JournalTail(m.unit())...)
 	if err != nil {
 		return nil
 	}
@@ -212,5 +196,5 @@ func (m systemd) why(ctx context.Context, h deploy.Host) []string {
 	if err != nil {
 		return nil
 	}
-	return lastLines(out, 4)
+	return deploy.LastLines(out, 4)
 }

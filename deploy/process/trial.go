@@ -207,7 +207,7 @@ func (t *trial) broken(ctx context.Context, ended hooks.Ended, err error) error 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := fault.New(fault.CheckFailed, "the new code does not import or boot").Fact("the trial server exited with %d", ended.Exit)
-	for _, line := range lastLines(t.said, 12) {
+	for _, line := range deploy.LastLines(t.said, 12) {
 		if !strings.HasPrefix(line, "godeploy-trial ") {
 			f.Fact("| %s", line)
 		}
@@ -274,7 +274,7 @@ func (t *trial) unwell(status int, err error) error {
 	f := fault.New(fault.CheckFailed, "the new code boots, but is not well").Fact("%v", err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, line := range lastLines(t.said, 8) {
+	for _, line := range deploy.LastLines(t.said, 8) {
 		if !strings.HasPrefix(line, "godeploy-trial ") {
 			f.Fact("| %s", line)
 		}

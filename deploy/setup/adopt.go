@@ -155,7 +155,7 @@ func trimmed(dirs []string) []string {
 
 // current makes the unit start its server in current from the next start on; what runs is left alone.
 func (p *Plan) current(w Want, h Have) {
-	argv := execStart(h.Unit["ExecStart"])
+	argv := deploy.ExecStart(h.Unit["ExecStart"])
 	switch {
 	case w.UnitName == "" || h.Unit["LoadState"] != "loaded":
 		return
@@ -205,13 +205,6 @@ func inCurrent(app, name, dir string) string {
 		return app + "/current/" + name
 	}
 	return name
-}
-
-// execStart takes the words out of what systemctl shows, "{ path=… ; argv[]=… ; ignore_errors=… }".
-func execStart(value string) []string {
-	_, rest, _ := strings.Cut(value, "argv[]=")
-	argv, _, _ := strings.Cut(rest, " ; ")
-	return strings.Fields(argv)
 }
 
 // DecideUnadopt plans the way back; no steps where nothing was taken over. state is the app's, as the host has

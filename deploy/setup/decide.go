@@ -50,13 +50,25 @@ func (p *planner) note(format string, args ...any) {
 	p.Notes = append(p.Notes, fmt.Sprintf(format, args...))
 }
 
-// managers are the package managers, in the order in which they are looked for, with the words that install.
-// Only apt is tried by the tests; dnf and apk stand here as their manuals have them.
-func managers() [][]string {
-	return [][]string{
-		{"apt-get", "-y", "-q", "-o", "Dpkg::Options::=--force-confold", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends", "install", "--"},
-		{"dnf", "-y", "-q", "install", "--"},
-		{"apk", "add", "--no-progress", "--"},
+// aptScript installs its arguments. The lists of packages of a new server are empty, or old: they are fetched when
+// it does not work without.
+const aptScript = `export DEBIAN_FRONTEND=noninteractive
+get() { apt-get -y -q -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=120 --no-install-recommends install -- "$@"; }
+get "$@" || { apt-get -q update && get "$@"; }`
+
+// installer is a package manager, with the words to which packages are appended.
+type installer struct {
+	program string
+	words   []string
+}
+
+// managers are in the order in which they are looked for. Only apt is tried by the tests; dnf and apk stand here
+// as their manuals have them.
+func managers() []installer {
+	return []installer{
+		{"apt-get", []string{"/bin/sh", "-c", aptScript, "apt-get install"}},
+		{"dnf", []string{"dnf", "-y", "-q", "install", "--"}},
+		{"apk", []string{"apk", "add", "--no-progress", "--"}},
 	}
 }
 
@@ -71,15 +83,11 @@ func (p *planner) packages() error {
 		p.programs()
 		return nil
 	}
-	for _, words := range managers() {
-		if !p.h.Programs[words[0]] {
+	for _, m := range managers() {
+		if !p.h.Programs[m.program] {
 			continue
 		}
-		install := append(slices.Clone(words), missing...)
-		if words[0] == "apt-get" {
-			install = append([]string{"env", "DEBIAN_FRONTEND=noninteractive"}, install...)
-		}
-		p.add(Packages, strings.Join(missing, " "), "", "installed by "+words[0], command{argv: install})
+		p.add(Packages, strings.Join(missing, " "), "", "installed by "+m.program, command{argv: slices.Concat(m.words, missing)})
 		return nil
 	}
 	return fault.New(fault.RemoteToolMissing, "none of apt-get, dnf and apk is on this host").

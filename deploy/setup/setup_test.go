@@ -127,7 +127,7 @@ func TestInstallersAndAccountsOfEachSystem(t *testing.T) {
 	env := envOf(t, "[setup]\npackages = [\"nginx\"]")
 	w := WantOf(env, env.Hosts[0])
 	for tools, want := range map[string]string{
-		"apt-get useradd groupadd": "env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=120 --no-install-recommends install -- nginx\n" +
+		"apt-get useradd groupadd": "/bin/sh -c " + aptScript + " apt-get install nginx\n" +
 			"groupadd --system -- www\nuseradd --system --home-dir /opt/shop --no-create-home --shell /usr/sbin/nologin --gid www -- web",
 		"dnf useradd groupadd": "dnf -y -q install -- nginx\n" +
 			"groupadd --system -- www\nuseradd --system --home-dir /opt/shop --no-create-home --shell /usr/sbin/nologin --gid www -- web",

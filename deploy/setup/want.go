@@ -63,10 +63,7 @@ func WantOf(env *inventory.Env, h inventory.Host) Want {
 	}
 	w.Managed = env.Process.Manager == "systemd" && env.Process.Command != ""
 	if env.Process.Manager == "systemd" {
-		w.UnitName = env.Process.Unit
-		if w.UnitName == "" {
-			w.UnitName = env.App.Name + ".service"
-		}
+		w.UnitName = deploy.UnitName(env)
 	}
 	w.Service = func(cpus int, login string) (templates.Service, error) { return env.Service(h, cpus, login) }
 	return w

@@ -138,3 +138,30 @@ func TestThePageIsWhatIsKept(t *testing.T) {
 		}
 	}
 }
+
+func TestAMeasuredRowStands(t *testing.T) {
+	t.Parallel()
+	here, r := machine{CPU: "a", Godeploy: "1"}, row{Sides: []side{{Name: "one"}, {Name: "two"}}}
+	made := func(one, two int, problem string, m machine) outcome {
+		return outcome{Machine: m, Sides: map[string]figures{
+			"one": {Samples: make([]sample, one)}, "two": {Samples: make([]sample, two), Error: problem},
+		}}
+	}
+	for name, c := range map[string]struct {
+		o    outcome
+		want bool
+	}{
+		"all of it":       {made(5, 6, "", here), true},
+		"too few runs":    {made(5, 4, "", here), false},
+		"a failed side":   {made(5, 5, "no", here), false},
+		"another version": {made(5, 5, "", machine{CPU: "a", Godeploy: "2"}), false},
+		"nothing":         {outcome{}, false},
+	} {
+		if got := c.o.stands(r, here, 5); got != c.want {
+			t.Errorf("%s: got %t", name, got)
+		}
+	}
+	if made(5, 5, "", machine{}).stands(r, machine{}, 5) {
+		t.Error("an unknown version stands")
+	}
+}

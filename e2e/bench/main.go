@@ -26,6 +26,7 @@ type options struct {
 	quick    bool
 	list     bool
 	page     bool
+	again    bool
 	godeploy string
 	dir      string
 	kept     string
@@ -49,6 +50,7 @@ func command(ctx context.Context, args []string, w io.Writer) error {
 	f.BoolVar(&o.quick, "quick", false, "one run of each side, without the slow rows")
 	f.BoolVar(&o.list, "list", false, "list the rows and do nothing")
 	f.BoolVar(&o.page, "page", false, "write the page from what is kept; without -row -n -quick a run does so itself")
+	f.BoolVar(&o.again, "continue", false, "leave out rows that this version was measured with on this machine, so many times at least")
 	f.StringVar(&o.godeploy, "godeploy", "", "the binary")
 	f.StringVar(&o.dir, "dir", "/var/tmp", "where everything is made, and removed again")
 	f.StringVar(&o.kept, "kept", "docs/performance.json", "the results, of every row the last")
@@ -57,7 +59,7 @@ func command(ctx context.Context, args []string, w io.Writer) error {
 		return err
 	}
 	if f.NArg() > 0 || o.n < 1 {
-		return errors.New("usage: bench [-row IDS] [-n N] [-quick] [-list] [-page] [-godeploy FILE] [-dir DIR]")
+		return errors.New("usage: bench [-row IDS] [-n N] [-quick] [-list] [-page] [-continue] [-godeploy FILE] [-dir DIR]")
 	}
 	all := chosen(rows(), strings.Fields(o.rows), o.quick)
 	if o.list {
@@ -141,6 +143,10 @@ func (o options) run(ctx context.Context, all []row, s screen, kept results) (er
 	}
 	facts := thisMachine(ctx, b.dir, binary)
 	for i, r := range all {
+		if o.again && kept.Rows[r.ID].stands(r, facts, o.n) {
+			s.show(r, kept.Rows[r.ID])
+			continue
+		}
 		s.progress("%d of %d: %s", i+1, len(all), r.ID)
 		got, err := b.play(ctx, r, o.n)
 		if err != nil {

@@ -25,6 +25,17 @@ type outcome struct {
 	Sides   map[string]figures `json:"sides"`
 }
 
+// stands reports whether it need not be measured again: every side has n runs, by the same version on the
+// same machine.
+func (o outcome) stands(r row, now machine, n int) bool {
+	for _, s := range r.Sides {
+		if f := o.Sides[s.Name]; f.Error != "" || len(f.Samples) < n {
+			return false
+		}
+	}
+	return o.Machine == now && now.Godeploy != ""
+}
+
 // figures are one side's.
 type figures struct {
 	Samples []sample `json:"samples,omitempty"`

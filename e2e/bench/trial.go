@@ -169,10 +169,16 @@ func (t *trial) settings() error {
 	if strings.HasPrefix(t.side.Argv, "sftp ") {
 		err = os.MkdirAll(dst, 0o755)
 	}
-	for name, text := range map[string]string{
+	files := map[string]string{
 		".ssh/known_hosts": string(known), "hosts": hosts.String(), "godeploy.toml": t.toml(), "bin/ssh": wrapper,
 		"batch": fmt.Sprintf("put -f %s/%s %s/%s\n", t.src, bigFile, dst, bigFile),
-	} {
+	}
+	if t.side.Mux && t.side.ours() {
+		mux, muxErr := os.ReadFile(t.b.server.muxConfig())
+		err = errors.Join(err, muxErr)
+		files[".ssh/config"] = string(mux) // without one ssh is not asked what it has for a host
+	}
+	for name, text := range files {
 		path := filepath.Join(t.home(), name)
 		err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o700))
 	}

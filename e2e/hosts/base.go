@@ -22,7 +22,7 @@ var recipe string
 
 // packages is what every host has. One tree serves all roles: an idle nginx or PostgreSQL costs
 // disk once, a second tree would cost a minute.
-const packages = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,nginx-light," +
+const packages = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,nginx-light,haproxy," +
 	"python3,python3-venv,gunicorn,uwsgi-core,uwsgi-plugin-python3,python3-django,python3-psycopg2,postgresql," +
 	"rsync,iproute2,procps,sudo,curl,ca-certificates,zstd"
 

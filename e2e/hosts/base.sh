@@ -11,7 +11,7 @@ rm -f "$root"/etc/resolv.conf
 : > "$root"/etc/resolv.conf
 
 # Only what a role needs is started; nothing fetches, nothing waits for a network that is there already.
-inside systemctl -q disable nginx.service postgresql.service e2scrub_reap.service systemd-pstore.service
+inside systemctl -q disable nginx.service haproxy.service postgresql.service e2scrub_reap.service systemd-pstore.service
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
   systemd-networkd.service systemd-networkd-wait-online.service systemd-resolved.service systemd-timesyncd.service \
   systemd-update-utmp.service console-getty.service getty.target; do

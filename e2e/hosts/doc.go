@@ -1,5 +1,5 @@
 // Package hosts boots a small server fleet on one Linux machine, for tests: Debian trees with
-// systemd, sshd, nginx, gunicorn, Django and PostgreSQL, each in a network namespace of its own.
+// systemd, sshd, nginx, HAProxy, gunicorn, Django and PostgreSQL, each in a network namespace of its own.
 //
 // The topology is the one most people have: an operator and two nginx hosts on a public bridge,
 // the same two nginx hosts, four app hosts and a database host on a private one. App hosts have no

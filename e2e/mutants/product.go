@@ -39,7 +39,7 @@ func release() []mutant {
 		},
 		{
 			Name: "process: --preload does not matter",
-			File: "deploy/process/choose.go", Old: "case slices.Contains(command, \"--preload\"):", New: "case false && slices.Contains(command, \"--preload\"):",
+			File: "deploy/process/choose.go", Old: "case p.Server == \"gunicorn\" && f.Preloads:", New: "case false && f.Preloads:",
 			Test: "go test -count=1 ./deploy/process", Says: "preload_keeps_old_code",
 		},
 		{

@@ -28,7 +28,7 @@ const (
 	termGrace = 10 * time.Second // a cancelled program has to end after TERM
 	restGrace = 2 * time.Second  // what a program left behind has to end after TERM
 	killGrace = 5 * time.Second  // after KILL even a process in a system call should be gone
-	drain     = 2 * time.Second  // output still read after the end
+	drain     = 2 * time.Second  // output still waited for after the end
 
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -82,7 +82,11 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 		return wire.ExecReply{}, err
 	}
 	out := &capped{send: send}
-	cmd.Stdout, cmd.Stderr = out.stream(1), out.stream(2)
+	streams, err := pipesOf(cmd, out)
+	if err != nil {
+		return wire.ExecReply{}, err
+	}
+	defer streams.close()
 	// The kernel ends the child when the thread that made it ends, not when the process does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -93,9 +97,12 @@ func (p *programs) run(ctx context.Context, req wire.ExecRequest, send func(byte
 	if err := cmd.Start(); err != nil {
 		return wire.ExecReply{}, notStarted(req, cmd, err)
 	}
+	streams.begin()
 	p.see(ctx, cmd.Process.Pid, mark, req.Keep)
 	err = cmd.Wait()
-	reply := wire.ExecReply{MS: time.Since(began).Milliseconds(), Dropped: out.dropped(), Held: errors.Is(err, exec.ErrWaitDelay)}
+	took := time.Since(began)
+	held := streams.finish()
+	reply := wire.ExecReply{MS: took.Milliseconds(), Dropped: out.dropped(), Held: held || errors.Is(err, exec.ErrWaitDelay)}
 	ended(&reply, cmd.ProcessState)
 	reply.TimedOut = context.Cause(ctx) == errTimeout && (reply.Exit != 0)
 	if ctx.Err() != nil && !reply.TimedOut && reply.Exit != 0 {
@@ -223,38 +230,4 @@ func notStarted(req wire.ExecRequest, cmd *exec.Cmd, err error) error {
 		return e.Hint("the program named in its first line is not there; Windows line ends make such a name")
 	}
 	return e
-}
-
-// capped passes on the first wire.MaxOutput bytes of a program's output and counts the rest.
-type capped struct {
-	send func(byte, []byte) error
-	mu   sync.Mutex
-	sent int
-	lost int64
-}
-
-func (c *capped) stream(n byte) *cappedStream { return &cappedStream{c, n} }
-
-func (c *capped) dropped() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lost
-}
-
-type cappedStream struct {
-	*capped
-	n byte
-}
-
-// Write never fails: a program must not die of a controller that has gone before it is told to end.
-func (c *cappedStream) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keep := min(len(b), wire.MaxOutput-c.sent)
-	if c.send(c.n, b[:keep]) != nil {
-		keep = 0
-	}
-	c.sent += keep
-	c.lost += int64(len(b) - keep)
-	return len(b), nil
 }

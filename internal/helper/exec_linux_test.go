@@ -286,6 +286,30 @@ func TestUnlockEndsWhatRunsUnderTheLock(t *testing.T) {
 	}
 }
 
+// A line may take longer for the last of a program's output than the program lives.
+func TestOutputIsWholeOnASlowLine(t *testing.T) {
+	t.Parallel()
+	programs, err := newPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 60_000 // all of it is in the pipe, and the program has ended, before the line takes any
+	got, first := 0, true
+	began := time.Now()
+	r, err := programs.run(t.Context(), wire.ExecRequest{Argv: []string{"sh", "-c", fmt.Sprintf("head -c %d /dev/zero", size)}},
+		func(_ byte, p []byte) error {
+			if first {
+				first = false
+				<-time.After(drain + time.Second)
+			}
+			got += len(p)
+			return nil
+		})
+	if err != nil || r.Exit != 0 || got != size || r.Dropped != 0 || r.Held {
+		t.Errorf("got %d bytes of %d after %v, %+v, %v", got, size, time.Since(began), r, err)
+	}
+}
+
 func TestKeptProgramsDaemonGoesOn(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pids")

@@ -68,6 +68,9 @@ func (s *Site) State(ctx context.Context, sharedFiles []string) (wire.State, err
 	if state.Drained, err = s.drained(); err != nil {
 		return state, explain(err, "read why the host is drained")
 	}
+	if state.Freeze, err = s.frozen(); err != nil {
+		return state, explain(err, "read whether the host is frozen")
+	}
 	if state.InUse, err = s.inUse(ctx); err != nil {
 		return state, err
 	}

@@ -372,6 +372,10 @@ func mountable(t *testing.T) bool {
 func TestCommandsAreConstantText(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("a", 64)
+	texts := strings.Split(RootBootstrapCommand(hash, "'; touch /tmp/pwn; '"), "'")
+	if len(texts) != 5 || strings.ContainsAny(strings.Join(texts, ""), "!\n") || strings.Contains(texts[1], "pwn") || strings.Contains(texts[1]+texts[3], `\\`) {
+		t.Errorf("not fit for every login shell: %q", texts)
+	}
 	for _, c := range []string{BootstrapCommand(hash, "'; touch /tmp/pwn; '"), JoinCommand(4711), BootstrapCommand()} {
 		inner := strings.TrimSuffix(strings.TrimPrefix(c, "exec /bin/sh -c '"), "'")
 		if strings.ContainsAny(inner, "'!\n") || strings.Contains(inner, "pwn") || strings.Contains(inner, `\\`) {

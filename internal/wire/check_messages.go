@@ -89,6 +89,11 @@ func (s *State) Check() error {
 			return err
 		}
 	}
+	if s.Freeze != nil {
+		if err := s.Freeze.Check(); err != nil {
+			return err
+		}
+	}
 	return firstError(
 		optional(s.Current, CheckID),
 		checkShort(s.Refusal),

@@ -105,6 +105,8 @@ type State struct {
 	// Drained is why the host is out of its balancer, nil when it is not, as far as was noted here. The
 	// balancer's own hosts know better.
 	Drained *Drained `json:"drained,omitempty"`
+	// Freeze is the note of whoever wants no changes here, nil when there is none. It may have run out.
+	Freeze *Freeze `json:"freeze,omitempty"`
 }
 
 // StateRequest asks for State; SharedFiles are looked for below shared/.
