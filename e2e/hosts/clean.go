@@ -27,6 +27,11 @@ var idPattern = regexp.MustCompile(`^(gd[0-9a-f]{6})(-|$)`)
 // leaves alone a fleet whose process lives and one that was asked to stay (Options.Keep): others
 // may work on it. It gives the ids of the fleets it removed.
 func Sweep() ([]string, error) {
+	done, err := cleaning()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	ids, err := fleetIDs()
 	if err != nil {
 		return nil, err
@@ -53,6 +58,15 @@ func Kept() ([]string, error) {
 	return slices.DeleteFunc(ids, func(id string) bool { return !kept(id) }), err
 }
 
+// cleaning waits until nobody else on the machine removes a fleet. Without it a Sweep that has listed a
+// fleet makes its folder anew just after its owner has removed it.
+func cleaning() (done func(), err error) {
+	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+		return nil, err
+	}
+	return flock(filepath.Join(stateDir, "clean.lock"), unix.LOCK_EX)
+}
+
 func kept(id string) bool {
 	_, err := os.Stat(filepath.Join(stateDir, id, "keep"))
 	return err == nil
@@ -60,6 +74,11 @@ func kept(id string) bool {
 
 // Remove removes one kept fleet, named by its id: on a shared machine the others are somebody's.
 func Remove(id string) error {
+	done, err := cleaning()
+	if err != nil {
+		return err
+	}
+	defer done()
 	if !kept(id) {
 		return fmt.Errorf("no kept fleet %q", id)
 	}

@@ -240,7 +240,12 @@ func (f *Fleet) Close() error {
 
 func (f *Fleet) remove() error {
 	defer f.unlock()
-	err := tearDown(f.ID)
+	done, err := cleaning()
+	if err != nil {
+		return err
+	}
+	err = tearDown(f.ID)
+	done()
 	for _, h := range f.hosts {
 		h.reap()
 	}

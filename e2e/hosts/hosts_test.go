@@ -212,3 +212,40 @@ func TestSweepAndRemoveTouchAKeptFleetOnlyByItsName(t *testing.T) {
 		t.Errorf("Remove left %v", left)
 	}
 }
+
+// A sweeper of another process has listed a fleet that its owner removes in that moment.
+func TestASweepMakesNoRemovedFleetAnew(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	stop, swept := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				swept <- nil
+				return
+			default:
+			}
+			if _, err := Sweep(); err != nil {
+				swept <- err
+				return
+			}
+		}
+	}()
+	for range 300 {
+		f, err := newFleet("", Options{Only: []string{"none"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := traces(t, f.ID); len(left) > 0 {
+			t.Fatalf("Close left %v", left)
+		}
+	}
+	close(stop)
+	if err := <-swept; err != nil {
+		t.Error(err)
+	}
+}
